@@ -1,4 +1,3 @@
-using IptNative.Kernels;
 using Xunit;
 
 namespace IptNative.Kernels.Tests;
