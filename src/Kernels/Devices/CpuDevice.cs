@@ -1,0 +1,62 @@
+// The embedded default device: host memory and a worker pool.
+using System.Runtime.InteropServices;
+
+namespace IptNative.Kernels.Devices;
+
+/// <summary>The CPU. Always there.</summary>
+public sealed unsafe class CpuDevice : ComputeDevice
+{
+    /// <summary>Alignment of every buffer: one AVX-512 register, one cache line.</summary>
+    public const int Alignment = 64;
+
+    /// <summary>Starts the worker threads.</summary>
+    /// <param name="threads">Threads that compute, 1 or more; 0 takes the machine's cores.</param>
+    public CpuDevice(int threads = 0)
+    {
+        Pool = new WorkerPool(threads == 0 ? Environment.ProcessorCount : threads);
+    }
+
+    /// <inheritdoc/>
+    public override string Name => "cpu";
+
+    /// <summary>The threads that ops split their work over.</summary>
+    public WorkerPool Pool { get; }
+
+    /// <inheritdoc/>
+    public override DeviceBuffer Allocate(DType type, long elements, string purpose)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(elements, 1);
+        long bytes = type.ByteLength(elements);
+        try
+        {
+            return new HostBuffer(this, type, elements, (nint)NativeMemory.AlignedAlloc((nuint)bytes, Alignment));
+        }
+        catch (OutOfMemoryException e)
+        {
+            throw new InsufficientMemoryException($"{purpose}: taking {bytes} bytes of host memory failed. Use a smaller batch, a smaller weight dtype or a leaner activation tape.", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+            Pool.Dispose();
+    }
+
+    private sealed class HostBuffer(CpuDevice device, DType type, long elements, nint address) : DeviceBuffer
+    {
+        private nint _address = address;
+
+        public override Tensor Tensor => _address != 0 ? new Tensor(device, _address, type, elements) : throw new ObjectDisposedException(nameof(DeviceBuffer));
+
+        protected override void Dispose(bool disposing)
+        {
+            nint held = Interlocked.Exchange(ref _address, 0);
+            if (held != 0)
+                NativeMemory.AlignedFree((void*)held);
+        }
+
+        ~HostBuffer() => Dispose(false);
+    }
+}
