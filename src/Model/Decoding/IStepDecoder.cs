@@ -13,7 +13,7 @@ public interface IStepDecoder : IDisposable
     /// <summary>Feeds one token per row and computes the logits of the token after it.</summary>
     /// <param name="tokens">[Rows] token ids; the first call takes decoder_start_token_id.</param>
     /// <returns>Logits f32 [Rows, V], valid until the next call of any member.</returns>
-    ReadOnlySpan<float> Step(ReadOnlySpan<int> tokens);
+    ReadOnlySpan<float> DecodeNext(ReadOnlySpan<int> tokens);
 
     /// <summary>Rearranges the cache: new row r goes on from old row <paramref name="sources"/>[r]. Rows may repeat (beams) or be left out (finished).</summary>
     /// <param name="sources">[new Rows] old row numbers.</param>
