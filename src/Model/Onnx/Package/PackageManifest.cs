@@ -102,7 +102,7 @@ internal sealed record PackageManifest
             PackageManifest manifest = JsonSerializer.Deserialize<PackageManifest>(text, Json) ?? throw new JsonException("null");
             foreach (string name in manifest.Files.Keys)
             {
-                if (name.Length == 0 || name is "." or ".." || name.AsSpan().IndexOfAny('/', '\\', ':', '\0') >= 0)
+                if (name.Length == 0 || name is "." or ".." || name.IndexOfAny(['/', '\\', ':', '\0']) >= 0)
                     throw new InvalidDataException($"{path}: found the file name '{name}', expected a plain name. The package is not to be trusted; export it again.");
             }
             return manifest;

@@ -62,7 +62,7 @@ internal sealed class OnnxFile : IDisposable
     {
         string location = entries.GetValueOrDefault("location", "");
         // Backslashes and drive letters are refused everywhere: what is harmless here would not be on Windows.
-        if (location.Length == 0 || System.IO.Path.IsPathRooted(location) || location.AsSpan().IndexOfAny('\\', ':', '\0') >= 0 || location.Split('/').Contains(".."))
+        if (location.Length == 0 || System.IO.Path.IsPathRooted(location) || location.IndexOfAny(['\\', ':', '\0']) >= 0 || location.Split('/').Contains(".."))
             throw new InvalidDataException($"{Path}: tensor '{tensor}' has its data in '{location}', expected a file in the model's own folder. The file is not to be trusted; export it again.");
         long offset = Number("offset", 0);
         long length = Number("length", byteLength);

@@ -17,7 +17,7 @@ internal readonly record struct OnnxValue(string Name, int ElementType);
 internal sealed record OnnxNode(string Name, string OpType, string Domain, IReadOnlyList<string> Inputs, IReadOnlyList<string> Outputs, IReadOnlyDictionary<string, long[]> Integers);
 
 /// <summary>A graph or an If's branch. Names are looked up here first, then in <see cref="Outer"/>.</summary>
-/// <param name="Outer">The enclosing graph.</param>
+/// <param name="outer">The enclosing graph.</param>
 internal sealed class OnnxGraph(OnnxGraph? outer)
 {
     /// <summary>The enclosing graph.</summary>
