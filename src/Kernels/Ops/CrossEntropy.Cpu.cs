@@ -59,12 +59,12 @@ public static partial class CrossEntropy
                 sum[group == null ? 0 : group[i / T]] += weight[i] * l[i];
         }
 
-        private static void RequireGroupIds(string op, int* group, long B, long groupCount)
+        private static void RequireGroupIds(string op, int* groups, long B, long groupCount)
         {
-            for (long b = 0; group != null && b < B; b++)
+            for (long b = 0; groups != null && b < B; b++)
             {
-                if (group[b] < 0 || group[b] >= groupCount)
-                    throw new ArgumentException($"{op}: groups[{b}] is {group[b]}, expected 0 to groupCount - 1 = {groupCount - 1}.", "groups");
+                if (groups[b] < 0 || groups[b] >= groupCount)
+                    throw new ArgumentException($"{op}: groups[{b}] is {groups[b]}, expected 0 to groupCount - 1 = {groupCount - 1}.", nameof(groups));
             }
         }
 

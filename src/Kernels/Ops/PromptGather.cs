@@ -119,13 +119,14 @@ public static partial class PromptGather
             });
         }
 
-        private static void RequirePlaces(string op, int* place, long promptRows, long B, long S)
+        private static void RequirePlaces(string op, int* places, long promptRows, long B, long S)
         {
-            for (long b = 0; b < B; b++, place += PlaceWidth)
+            for (long b = 0; b < B; b++)
             {
+                int* place = places + b * PlaceWidth;
                 long first = place[0], length = place[1], position = place[2];
                 if (first < 0 || length < 0 || position < 0 || first + length > promptRows || position + length > S)
-                    throw new ArgumentException($"{op}: places[{b}] is (first {first}, length {length}, position {position}), expected a range inside {promptRows} prompt rows and inside {S} positions.", "places");
+                    throw new ArgumentException($"{op}: places[{b}] is (first {first}, length {length}, position {position}), expected a range inside {promptRows} prompt rows and inside {S} positions.", nameof(places));
             }
         }
 
