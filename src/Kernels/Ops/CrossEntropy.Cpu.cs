@@ -76,6 +76,7 @@ public static partial class CrossEntropy
             public long Vocabulary;
             public TokenLoss Options;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -106,6 +107,7 @@ public static partial class CrossEntropy
             }
 
             // sum_v e^(x_v - max), the maximum found on the way, and sum_v x_v where smoothing needs it.
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private readonly double SumExp<V>(float* x, out float max, out double total)
                 where V : unmanaged, ISimd<V>
             {
@@ -130,6 +132,7 @@ public static partial class CrossEntropy
                 return sum;
             }
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private readonly void Gradient<V>(float* x, float max, float scale, float uniform)
                 where V : unmanaged, ISimd<V>
             {

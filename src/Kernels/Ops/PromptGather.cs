@@ -1,4 +1,5 @@
 // Prompt rows into the input embeddings, and their gradients back. One ragged table holds every prompt; a batch may mix them.
+using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
@@ -137,6 +138,7 @@ public static partial class PromptGather
             public long B, S, D;
             public bool Accumulate;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -155,6 +157,7 @@ public static partial class PromptGather
                 }
             }
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private readonly void Add<V>(float* target, float* source)
                 where V : unmanaged, ISimd<V>
             {
