@@ -41,7 +41,7 @@ internal readonly unsafe struct MicroKernel256 : IMicroKernel
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(float* c, long ldc, int rows, int columns)
     {
-        for (int i = 0; i < rows; i++, c += ldc)
+        for (int i = 0; Sse.IsSupported && i < rows; i++, c += ldc)
         {
             Sse.Prefetch0(c);
             Sse.Prefetch0(c + columns - 1);
