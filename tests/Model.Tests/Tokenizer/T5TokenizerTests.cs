@@ -1,5 +1,4 @@
 // T5's own vocabulary against SentencePiece's output, and any text at all against common sense.
-using System.Diagnostics;
 using System.Text;
 using IptNative.Model.Tokenizer;
 using Xunit;
@@ -71,14 +70,13 @@ public sealed class T5TokenizerTests
     [InlineData("\uFDFA", 100_000)]
     [InlineData("e\u0301", 200_000)]
     [InlineData("\uD800", 300_000)]
-    public void TimeGrowsWithTheLengthOnly(string unit, int count)
+    public void HugeTextsAreEncodedInLinearTime(string unit, int count)
     {
-        // Not a speed test: quadratic time would need hours here, where linear needs under a second.
+        // Nothing is timed: linear time is well under a second here, quadratic time would be hours.
         string text = new StringBuilder(unit.Length * count).Insert(0, unit, count).ToString();
-        long start = Stopwatch.GetTimestamp();
         int[] ids = T5.Encode(text, false);
-        Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromSeconds(60));
-        Assert.Equal(unit == " " ? 0 : ids.Length, ids.Length);
+        Assert.Equal(unit is " " or "\uD800", ids.Length == 0); // T5's character map makes a space of U+FFFD.
+        Assert.All(ids.Distinct(), id => Assert.InRange(id, 0, T5.Count - 1));
         Assert.NotNull(T5.Decode(ids));
     }
 
