@@ -1,5 +1,6 @@
 // The embedded default device: host memory and a worker pool.
 using System.Runtime.InteropServices;
+using IptNative.Kernels.Ops;
 
 namespace IptNative.Kernels.Devices;
 
@@ -13,7 +14,9 @@ public sealed unsafe class CpuDevice : ComputeDevice
     /// <param name="threads">Threads that compute, 1 or more; 0 takes the machine's cores.</param>
     public CpuDevice(int threads = 0)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(threads);
         Pool = new WorkerPool(threads == 0 ? Environment.ProcessorCount : threads);
+        Scratch = new CpuScratch(Pool.Workers, GemmBlocking.SharedFloats, GemmBlocking.BlockFloats, GemmBlocking.PanelFloats);
     }
 
     /// <inheritdoc/>
@@ -21,6 +24,9 @@ public sealed unsafe class CpuDevice : ComputeDevice
 
     /// <summary>The threads that ops split their work over.</summary>
     public WorkerPool Pool { get; }
+
+    /// <summary>Packing memory of the matrix product.</summary>
+    internal CpuScratch Scratch { get; }
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(DType type, long elements, string purpose)
@@ -40,8 +46,10 @@ public sealed unsafe class CpuDevice : ComputeDevice
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
-            Pool.Dispose();
+        if (!disposing)
+            return;
+        Pool.Dispose();
+        Scratch.Dispose();
     }
 
     private sealed class HostBuffer(CpuDevice device, DType type, long elements, nint address) : DeviceBuffer

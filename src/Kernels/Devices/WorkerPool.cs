@@ -1,4 +1,8 @@
 // A few threads that split one op's tiles between them, without allocating. Not a general scheduler: one caller at a time.
+using System.Diagnostics;
+using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
+
 namespace IptNative.Kernels.Devices;
 
 /// <summary>The work of one parallel op; an unmanaged struct, so that starting it allocates nothing.</summary>
@@ -11,22 +15,33 @@ public interface IParallelBody
 }
 
 /// <summary>Threads that run <see cref="IParallelBody"/>s; the calling thread works too.</summary>
+/// <remarks>
+/// A job is one word: generation, an open bit, and how many helpers are inside. A helper enters by a compare-and-swap that succeeds only while the
+/// bit is set; the caller works, clears the bit when no piece is left, and waits for those inside. So a helper that sleeps, or that the system
+/// has put aside, is never waited for, none can meet the body of another job, and a missed wake-up costs parallelism but cannot hang.
+/// </remarks>
 public sealed unsafe class WorkerPool : IDisposable
 {
-    // Two tiles of a GEMM are microseconds apart: spin that long before sleeping.
-    private const int SpinsBeforeSleep = 2000;
+    // Two ops are microseconds apart: helpers spin that long before they sleep. Longer would take time from ONNX Runtime's own threads.
+    private const int SpinMicroseconds = 200;
+    private const long OpenBit = 1L << 31;
+    private const long HelpersMask = OpenBit - 1;
+    private static readonly long SpinTicks = Stopwatch.Frequency * SpinMicroseconds / 1_000_000;
+
+    [ThreadStatic]
+    private static WorkerPool? t_pool;
+
+    [ThreadStatic]
+    private static int t_worker;
 
     private readonly Thread[] _threads;
-    private readonly SemaphoreSlim _wake = new(0);
-    private readonly Lock _gate = new();
+    private readonly Sleeper[] _sleepers;
+    private SharedWords _words;
     private volatile bool _stop;
-    private long _generation;
-    private int _sleepers;
     private delegate*<void*, int, int, void> _body;
     private void* _state;
     private int _tasks;
-    private int _next;
-    private int _running;
+    private Exception? _failure;
 
     /// <summary>Starts the threads.</summary>
     /// <param name="workers">Threads that work, the caller's included; 1 or more.</param>
@@ -35,96 +50,189 @@ public sealed unsafe class WorkerPool : IDisposable
         ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
         Workers = workers;
         _threads = new Thread[workers - 1];
+        _sleepers = new Sleeper[workers - 1];
         for (int i = 0; i < _threads.Length; i++)
         {
             int worker = i + 1;
+            _sleepers[i] = new Sleeper();
             _threads[i] = new Thread(() => Loop(worker)) { IsBackground = true, Name = $"kernel worker {worker}" };
-            _threads[i].Start();
         }
+        foreach (Thread thread in _threads)
+            thread.Start();
     }
 
     /// <summary>Threads that work, the caller's included.</summary>
     public int Workers { get; }
 
+    /// <summary>Held by an op that keeps data in shared scratch over several runs; the running thread may take it again.</summary>
+    internal Lock Gate { get; } = new();
+
+    /// <summary>True inside <see cref="IParallelBody.Invoke"/> of this pool: a run started here is done by this thread alone.</summary>
+    internal bool IsInsideBody => t_pool == this;
+
     /// <summary>Runs all pieces and returns when every one is done.</summary>
     /// <typeparam name="T">The work.</typeparam>
     /// <param name="tasks">Number of pieces; 0 does nothing.</param>
     /// <param name="body">The work's state; each thread reads this very memory.</param>
+    /// <remarks>
+    /// Threads that call at the same time take turns. From inside a body the pieces run one after the other on the thread that asks, under its own worker
+    /// number. The first exception of a body stops the handing out of pieces and is thrown here once all threads have left.
+    /// </remarks>
+    /// <exception cref="ObjectDisposedException">The pool has ended.</exception>
     public void Run<T>(int tasks, ref T body)
         where T : unmanaged, IParallelBody
     {
+        ObjectDisposedException.ThrowIf(_stop, this);
         if (tasks <= 0)
             return;
-        if (tasks == 1 || Workers == 1)
+        if (IsInsideBody)
         {
             for (int i = 0; i < tasks; i++)
-                body.Invoke(i, 0);
+                body.Invoke(i, t_worker);
             return;
         }
-        lock (_gate)
+        lock (Gate)
         {
             fixed (T* state = &body)
             {
                 _body = &Trampoline<T>;
                 _state = state;
                 _tasks = tasks;
-                _running = _threads.Length;
-                Volatile.Write(ref _next, 0);
-                Interlocked.Increment(ref _generation);
-                int asleep = Volatile.Read(ref _sleepers);
-                if (asleep > 0)
-                    _wake.Release(asleep);
+                _words.Next = 0;
+                bool shared = tasks > 1 && _threads.Length > 0;
+                if (shared)
+                {
+                    // Generation + 1, open, nobody inside; the exchange also publishes the fields above.
+                    Interlocked.Exchange(ref _words.Job, ((_words.Job >> 32) + 1 << 32) | OpenBit);
+                    Wake(Math.Min(tasks - 1, _threads.Length));
+                }
                 Drain(0);
-                var spin = default(SpinWait);
-                while (Volatile.Read(ref _running) != 0)
-                    spin.SpinOnce(sleep1Threshold: -1);
+                if (shared)
+                {
+                    Interlocked.And(ref _words.Job, ~OpenBit);
+                    var spin = default(SpinWait);
+                    while ((Volatile.Read(ref _words.Job) & HelpersMask) != 0)
+                        spin.SpinOnce(sleep1Threshold: -1);
+                }
+            }
+            if (_failure is { } failure)
+            {
+                _failure = null;
+                ExceptionDispatchInfo.Throw(failure);
             }
         }
     }
 
-    /// <summary>Ends the threads.</summary>
+    /// <summary>Ends the threads, after the run that is under way. Not from inside a body.</summary>
+    /// <exception cref="InvalidOperationException">Called by a body of this pool, which would wait for itself.</exception>
     public void Dispose()
     {
-        _stop = true;
-        _wake.Release(_threads.Length + 1);
-        foreach (Thread thread in _threads)
-            thread.Join();
-        _wake.Dispose();
+        if (IsInsideBody)
+            throw new InvalidOperationException("WorkerPool.Dispose: called from inside a parallel body of the same pool; dispose it after Run has returned.");
+        lock (Gate)
+        {
+            if (_stop)
+                return;
+            _stop = true;
+            Interlocked.MemoryBarrier();
+            Wake(_threads.Length);
+            for (int i = 0; i < _threads.Length; i++)
+            {
+                _threads[i].Join();
+                _sleepers[i].Dispose();
+            }
+        }
     }
 
     private static void Trampoline<T>(void* state, int task, int worker)
         where T : unmanaged, IParallelBody => ((T*)state)->Invoke(task, worker);
 
+    private void Wake(int helpers)
+    {
+        for (int i = 0; i < helpers; i++)
+        {
+            Sleeper sleeper = _sleepers[i];
+            if (Volatile.Read(ref sleeper.Asleep) == 1 && Interlocked.Exchange(ref sleeper.Asleep, 0) == 1)
+                sleeper.Permit.Release();
+        }
+    }
+
     private void Drain(int worker)
     {
-        int task;
-        while ((task = Interlocked.Increment(ref _next) - 1) < _tasks)
-            _body(_state, task, worker);
+        WorkerPool? outerPool = t_pool;
+        int outerWorker = t_worker;
+        t_pool = this;
+        t_worker = worker;
+        try
+        {
+            long task;
+            while ((task = Interlocked.Increment(ref _words.Next) - 1) < _tasks)
+                _body(_state, (int)task, worker);
+        }
+        catch (Exception e)
+        {
+            Interlocked.CompareExchange(ref _failure, e, null);
+            Interlocked.Exchange(ref _words.Next, _tasks);
+        }
+        finally
+        {
+            t_pool = outerPool;
+            t_worker = outerWorker;
+        }
     }
+
+    private static bool IsNew(long job, long seen) => (job & OpenBit) != 0 && job >> 32 != seen;
 
     private void Loop(int worker)
     {
+        Sleeper sleeper = _sleepers[worker - 1];
         long seen = 0;
+        long idleSince = Stopwatch.GetTimestamp();
         while (!_stop)
         {
-            int spins = 0;
-            while (Interlocked.Read(ref _generation) == seen && !_stop)
+            long job = Volatile.Read(ref _words.Job);
+            if (IsNew(job, seen))
             {
-                if (++spins < SpinsBeforeSleep)
-                {
-                    Thread.SpinWait(20);
+                if (Interlocked.CompareExchange(ref _words.Job, job + 1, job) != job)
                     continue;
-                }
-                Interlocked.Increment(ref _sleepers);
-                if (Interlocked.Read(ref _generation) == seen && !_stop)
-                    _wake.Wait();
-                Interlocked.Decrement(ref _sleepers);
+                seen = job >> 32;
+                Drain(worker);
+                Interlocked.Decrement(ref _words.Job);
+                idleSince = Stopwatch.GetTimestamp();
             }
-            if (_stop)
-                return;
-            seen = Interlocked.Read(ref _generation);
-            Drain(worker);
-            Interlocked.Decrement(ref _running);
+            else if (Stopwatch.GetTimestamp() - idleSince < SpinTicks)
+            {
+                Thread.SpinWait(8);
+            }
+            else
+            {
+                // Announce, then look again: the caller publishes the job, then looks for sleepers. One of the two sees the other.
+                Interlocked.Exchange(ref sleeper.Asleep, 1);
+                bool due = IsNew(Volatile.Read(ref _words.Job), seen) || _stop;
+                // Whoever takes the mark back decides: a mark already taken means that a permit is on its way and has to be used up.
+                if (!due || Interlocked.Exchange(ref sleeper.Asleep, 0) == 0)
+                    sleeper.Permit.Wait();
+                idleSince = Stopwatch.GetTimestamp();
+            }
         }
+    }
+
+    // Words that many threads write, each on its own pair of cache lines.
+    [StructLayout(LayoutKind.Explicit, Size = 384)]
+    private struct SharedWords
+    {
+        [FieldOffset(128)]
+        public long Job;
+
+        [FieldOffset(256)]
+        public long Next;
+    }
+
+    private sealed class Sleeper : IDisposable
+    {
+        public readonly SemaphoreSlim Permit = new(0);
+        public int Asleep;
+
+        public void Dispose() => Permit.Dispose();
     }
 }

@@ -1,0 +1,176 @@
+// The loops around the micro-kernel, as pieces of work for the pool. What is cut where is decided in Gemm.cs.
+using System.Runtime.CompilerServices;
+using IptNative.Kernels.Devices;
+
+namespace IptNative.Kernels.Ops;
+
+/// <summary>The operands as pointers; B through its format.</summary>
+internal readonly unsafe struct GemmProblem<TSource>(CpuDevice cpu, in GemmArgs args, TSource b)
+    where TSource : unmanaged, IPackSource<TSource>
+{
+    public readonly int M = args.M, N = args.N, K = args.K;
+    public readonly bool Accumulate = args.Accumulate;
+    public readonly float Alpha = args.Alpha;
+    public readonly float* SharedB = cpu.Scratch.SharedB;
+    private readonly float* _blocks = cpu.Scratch.BlockOf(0);
+    private readonly float* _panels = cpu.Scratch.PanelOf(0);
+    private readonly long _perWorker = cpu.Scratch.FloatsPerWorker;
+    private readonly TSource _b = b;
+    private readonly float* _a = (float*)args.A.Address;
+    private readonly float* _c = (float*)args.C.Address;
+    private readonly long _stepA = args.StepA, _stepC = args.StepC;
+    private readonly bool _transA = args.TransA, _transB = args.TransB;
+    private readonly BatchStride _strideA = args.StrideA, _strideB = args.StrideB, _strideC = args.StrideC;
+    private readonly int _inner = args.InnerBatches;
+
+    public float* BlockOf(int worker) => _blocks + worker * _perWorker;
+
+    public float* PanelOf(int worker) => _panels + worker * _perWorker;
+
+    /// <summary>Packs rows of A in panels: whole ones, then edge ones; each begins at row * kc.</summary>
+    public void PackA<TKernel>(int batch, int m0, int rows, int k0, int kc, float* to)
+        where TKernel : struct, IMicroKernel
+    {
+        var a = new F32Source(_a + Offset(_strideA, batch), _stepA);
+        for (int i = 0; i < rows;)
+        {
+            int height = rows - i >= TKernel.Rows ? TKernel.Rows : TKernel.EdgeRows;
+            int valid = Math.Min(height, rows - i);
+            if (_transA)
+                Packing.AcrossRows(a, k0, m0 + i, kc, valid, height, to + (long)i * kc);
+            else
+                Packing.AlongRows(a, m0 + i, k0, kc, valid, height, to + (long)i * kc);
+            i += height;
+        }
+    }
+
+    /// <summary>Packs one panel of B; the last may be an edge panel.</summary>
+    public void PackB<TKernel>(int batch, int n0, int columns, int k0, int kc, float* to)
+        where TKernel : struct, IMicroKernel
+    {
+        TSource b = _b.At(Offset(_strideB, batch));
+        int width = columns <= TKernel.EdgeColumns ? TKernel.EdgeColumns : TKernel.Columns;
+        if (_transB)
+            Packing.AlongRows(b, n0, k0, kc, columns, width, to);
+        else
+            Packing.AcrossRows(b, k0, n0, kc, columns, width, to);
+    }
+
+    /// <summary>All packed rows of A times one packed panel of B.</summary>
+    [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public void Multiply<TKernel>(int batch, int m0, int rows, int n0, int columns, int k0, int kc, float* a, float* b)
+        where TKernel : struct, IMicroKernel
+    {
+        float* c = _c + Offset(_strideC, batch) + m0 * _stepC + n0;
+        bool accumulate = Accumulate || k0 > 0;
+        bool edgeColumns = columns <= TKernel.EdgeColumns;
+        int width = edgeColumns ? TKernel.EdgeColumns : TKernel.Columns;
+        float* whole = stackalloc float[TKernel.Rows * TKernel.Columns];
+        for (int i = 0; i < rows;)
+        {
+            bool edgeRows = rows - i < TKernel.Rows;
+            int height = edgeRows ? TKernel.EdgeRows : TKernel.Rows;
+            int valid = Math.Min(height, rows - i);
+            if (valid == height && columns == width)
+            {
+                TKernel.Tile(edgeRows, edgeColumns, kc, a + (long)i * kc, b, c + i * _stepC, _stepC, Alpha, accumulate);
+            }
+            else
+            {
+                // The tile sticks out of C: it is made beside it and what exists is carried over, by the same operations.
+                TKernel.Tile(edgeRows, edgeColumns, kc, a + (long)i * kc, b, whole, width, Alpha, false);
+                for (int r = 0; r < valid; r++)
+                    CopyRow(whole + r * width, c + (i + r) * _stepC, columns, accumulate);
+            }
+            i += height;
+        }
+    }
+
+    private static void CopyRow(float* from, float* to, int columns, bool accumulate)
+    {
+        if (accumulate)
+        {
+            for (int j = 0; j < columns; j++)
+                to[j] = from[j] + to[j];
+        }
+        else
+        {
+            new ReadOnlySpan<float>(from, columns).CopyTo(new Span<float>(to, columns));
+        }
+    }
+
+    private long Offset(BatchStride stride, int batch) => batch / _inner * stride.Outer + batch % _inner * stride.Inner;
+}
+
+/// <summary>Which block of B all threads are at, and how its columns are shared out.</summary>
+internal readonly record struct GemmBlock(int Batch, int N0, int Nc, int K0, int Kc, int GroupColumns, int Groups);
+
+/// <summary>One piece: one panel of the shared block of B.</summary>
+internal readonly unsafe struct PackSharedB<TKernel, TSource>(GemmProblem<TSource> problem, GemmBlock block) : IParallelBody
+    where TKernel : struct, IMicroKernel
+    where TSource : unmanaged, IPackSource<TSource>
+{
+    private readonly GemmProblem<TSource> _problem = problem;
+    private readonly GemmBlock _block = block;
+
+    public void Invoke(int task, int worker)
+    {
+        int j = task * TKernel.Columns;
+        _problem.PackB<TKernel>(_block.Batch, _block.N0 + j, Math.Min(TKernel.Columns, _block.Nc - j), _block.K0, _block.Kc, _problem.SharedB + (long)j * _block.Kc);
+    }
+}
+
+/// <summary>One piece: a few rows of C times a group of the shared block's panels.</summary>
+internal readonly unsafe struct MultiplySharedB<TKernel, TSource>(GemmProblem<TSource> problem, GemmBlock block) : IParallelBody
+    where TKernel : struct, IMicroKernel
+    where TSource : unmanaged, IPackSource<TSource>
+{
+    private readonly GemmProblem<TSource> _problem = problem;
+    private readonly GemmBlock _block = block;
+
+    public void Invoke(int task, int worker)
+    {
+        int m0 = task / _block.Groups * GemmBlocking.SharedRows;
+        int rows = Math.Min(GemmBlocking.SharedRows, _problem.M - m0);
+        int first = task % _block.Groups * _block.GroupColumns;
+        int end = Math.Min(first + _block.GroupColumns, _block.Nc);
+        float* a = _problem.BlockOf(worker);
+        _problem.PackA<TKernel>(_block.Batch, m0, rows, _block.K0, _block.Kc, a);
+        for (int j = first; j < end; j += TKernel.Columns)
+        {
+            int columns = Math.Min(TKernel.Columns, end - j);
+            _problem.Multiply<TKernel>(_block.Batch, m0, rows, _block.N0 + j, columns, _block.K0, _block.Kc, a, _problem.SharedB + (long)j * _block.Kc);
+        }
+    }
+}
+
+/// <summary>One piece: a rectangle of one batch entry's C over the whole of K, packing A's block and B's panels on this thread.</summary>
+internal readonly unsafe struct MultiplyPrivately<TKernel, TSource>(GemmProblem<TSource> problem, int rows, int columns, int rowPieces, int columnPieces) : IParallelBody
+    where TKernel : struct, IMicroKernel
+    where TSource : unmanaged, IPackSource<TSource>
+{
+    private readonly GemmProblem<TSource> _problem = problem;
+    private readonly int _rows = rows, _columns = columns, _rowPieces = rowPieces, _columnPieces = columnPieces;
+
+    public void Invoke(int task, int worker)
+    {
+        int batch = task / (_rowPieces * _columnPieces);
+        int piece = task % (_rowPieces * _columnPieces);
+        int m0 = piece / _columnPieces * _rows, n0 = piece % _columnPieces * _columns;
+        int rows = Math.Min(_rows, _problem.M - m0), end = Math.Min(n0 + _columns, _problem.N);
+        float* a = _problem.BlockOf(worker);
+        float* b = _problem.PanelOf(worker);
+        for (int k0 = 0; k0 < _problem.K; k0 += GemmBlocking.Kc)
+        {
+            int kc = Math.Min(GemmBlocking.Kc, _problem.K - k0);
+            _problem.PackA<TKernel>(batch, m0, rows, k0, kc, a);
+            for (int n = n0; n < end; n += TKernel.Columns)
+            {
+                int columns = Math.Min(TKernel.Columns, end - n);
+                _problem.PackB<TKernel>(batch, n, columns, k0, kc, b);
+                _problem.Multiply<TKernel>(batch, m0, rows, n, columns, k0, kc, a, b);
+            }
+        }
+    }
+}

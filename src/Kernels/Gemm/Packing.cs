@@ -1,0 +1,134 @@
+// Lays a block of an operand out as the micro-kernel walks it: panels of a few rows (A) or columns (B), k slowest inside a panel.
+// Both operands share it: what matters is only whether k runs along the stored rows or across them. Short panels are filled with zeros.
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace IptNative.Kernels.Ops;
+
+/// <summary>Packing of one panel: <c>panel[k * width + i]</c>.</summary>
+internal static unsafe class Packing
+{
+    /// <summary>k is the stored row: each k gives <paramref name="valid"/> neighbours (B as stored, A transposed).</summary>
+    /// <param name="source">The stored matrix.</param>
+    /// <param name="k0">First k.</param>
+    /// <param name="i0">First column.</param>
+    /// <param name="kc">How many k.</param>
+    /// <param name="valid">Columns that exist, 1 to <paramref name="width"/>.</param>
+    /// <param name="width">Columns of the panel.</param>
+    /// <param name="panel">Receives kc * width floats.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AcrossRows<TSource>(TSource source, long k0, long i0, int kc, int valid, int width, float* panel)
+        where TSource : unmanaged, IPackSource<TSource>
+    {
+        if (Vector512.IsHardwareAccelerated && valid == 32)
+        {
+            for (int k = 0; k < kc; k++, panel += 32)
+            {
+                source.Load16(k0 + k, i0).Store(panel);
+                source.Load16(k0 + k, i0 + 16).Store(panel + 16);
+            }
+            return;
+        }
+        int vectors = Vector128.IsHardwareAccelerated ? valid & ~3 : 0;
+        for (int k = 0; k < kc; k++, panel += width)
+        {
+            int i = 0;
+            for (; i < vectors; i += 4)
+                source.Load4(k0 + k, i0 + i).Store(panel + i);
+            for (; i < valid; i++)
+                panel[i] = source.Load1(k0 + k, i0 + i);
+            for (; i < width; i++)
+                panel[i] = 0;
+        }
+    }
+
+    /// <summary>k is the stored column: the panel is a transpose (A as stored, B transposed).</summary>
+    /// <param name="source">The stored matrix.</param>
+    /// <param name="i0">First row.</param>
+    /// <param name="k0">First k.</param>
+    /// <param name="kc">How many k.</param>
+    /// <param name="valid">Rows that exist, 1 to <paramref name="width"/>.</param>
+    /// <param name="width">Rows of the panel.</param>
+    /// <param name="panel">Receives kc * width floats.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AlongRows<TSource>(TSource source, long i0, long k0, int kc, int valid, int width, float* panel)
+        where TSource : unmanaged, IPackSource<TSource>
+    {
+        int i = 0;
+        if (Sse.IsSupported)
+        {
+            for (; i + 4 <= valid; i += 4)
+            {
+                int k = 0;
+                if (Vector512.IsHardwareAccelerated)
+                {
+                    for (; k + 16 <= kc; k += 16)
+                        Transpose4x16(source, i0 + i, k0 + k, panel + (long)k * width + i, width);
+                }
+                for (; k + 4 <= kc; k += 4)
+                    Transpose4x4(source, i0 + i, k0 + k, panel + (long)k * width + i, width);
+                for (; k < kc; k++)
+                {
+                    float* column = panel + (long)k * width + i;
+                    column[0] = source.Load1(i0 + i, k0 + k);
+                    column[1] = source.Load1(i0 + i + 1, k0 + k);
+                    column[2] = source.Load1(i0 + i + 2, k0 + k);
+                    column[3] = source.Load1(i0 + i + 3, k0 + k);
+                }
+            }
+        }
+        for (; i < width; i++)
+        {
+            float* row = panel + i;
+            if (i < valid)
+            {
+                for (int k = 0; k < kc; k++)
+                    row[(long)k * width] = source.Load1(i0 + i, k0 + k);
+            }
+            else
+            {
+                for (int k = 0; k < kc; k++)
+                    row[(long)k * width] = 0;
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Transpose4x4<TSource>(TSource source, long row, long column, float* to, int stride)
+        where TSource : unmanaged, IPackSource<TSource>
+    {
+        Vector128<float> r0 = source.Load4(row, column), r1 = source.Load4(row + 1, column);
+        Vector128<float> r2 = source.Load4(row + 2, column), r3 = source.Load4(row + 3, column);
+        Vector128<float> low01 = Sse.UnpackLow(r0, r1), low23 = Sse.UnpackLow(r2, r3);
+        Vector128<float> high01 = Sse.UnpackHigh(r0, r1), high23 = Sse.UnpackHigh(r2, r3);
+        Sse.MoveLowToHigh(low01, low23).Store(to);
+        Sse.MoveHighToLow(low23, low01).Store(to + stride);
+        Sse.MoveLowToHigh(high01, high23).Store(to + 2 * stride);
+        Sse.MoveHighToLow(high23, high01).Store(to + 3 * stride);
+    }
+
+    // Four 4x4 transposes at once: unpacking works inside each 128-bit lane, and lane l holds columns 4l to 4l + 3.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Transpose4x16<TSource>(TSource source, long row, long column, float* to, int stride)
+        where TSource : unmanaged, IPackSource<TSource>
+    {
+        Vector512<float> r0 = source.Load16(row, column), r1 = source.Load16(row + 1, column);
+        Vector512<float> r2 = source.Load16(row + 2, column), r3 = source.Load16(row + 3, column);
+        Vector512<double> low01 = Avx512F.UnpackLow(r0, r1).AsDouble(), low23 = Avx512F.UnpackLow(r2, r3).AsDouble();
+        Vector512<double> high01 = Avx512F.UnpackHigh(r0, r1).AsDouble(), high23 = Avx512F.UnpackHigh(r2, r3).AsDouble();
+        StoreLanes(Avx512F.UnpackLow(low01, low23).AsSingle(), to, stride);
+        StoreLanes(Avx512F.UnpackHigh(low01, low23).AsSingle(), to + stride, stride);
+        StoreLanes(Avx512F.UnpackLow(high01, high23).AsSingle(), to + 2 * stride, stride);
+        StoreLanes(Avx512F.UnpackHigh(high01, high23).AsSingle(), to + 3 * stride, stride);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StoreLanes(Vector512<float> columns, float* to, int stride)
+    {
+        columns.GetLower().GetLower().Store(to);
+        columns.GetLower().GetUpper().Store(to + 4 * (long)stride);
+        columns.GetUpper().GetLower().Store(to + 8 * (long)stride);
+        columns.GetUpper().GetUpper().Store(to + 12 * (long)stride);
+    }
+}

@@ -1,0 +1,111 @@
+// Between f32 and the 16-bit floats, in bulk. Deliberately not quantisation: a scale is more than a conversion.
+using System.Runtime.CompilerServices;
+using IptNative.Kernels.Cpu;
+using IptNative.Kernels.Devices;
+
+namespace IptNative.Kernels.Ops;
+
+/// <summary>Changes of floating-point type.</summary>
+/// <remarks>
+/// To f32 exactly; from f32 rounded to nearest, ties to even; overflow becomes infinity, NaN stays NaN (with its quiet bit set).
+/// Shapes    x, y: [elements].
+/// </remarks>
+public static partial class Conversion
+{
+    /// <summary>y = x as f32.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="x">f32, f16 or bf16 [elements].</param>
+    /// <param name="y">f32 [elements], overwritten; not overlapping <paramref name="x"/>.</param>
+    /// <param name="elements">0 or more.</param>
+    /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
+    public static void ToF32(ComputeDevice device, Tensor x, Tensor y, long elements)
+    {
+        const string Op = "Conversion.ToF32";
+        Require.FloatShape(Op, device, x, nameof(x), "[elements]", elements);
+        Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.ToF32(cpu, x, y); break;
+            default: throw Require.NoKernel(Op, device);
+        }
+    }
+
+    /// <summary>y = x rounded to y's type.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="x">f32 [elements].</param>
+    /// <param name="y">f32, f16 or bf16 [elements], overwritten; not overlapping <paramref name="x"/>.</param>
+    /// <param name="elements">0 or more.</param>
+    /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
+    public static void FromF32(ComputeDevice device, Tensor x, Tensor y, long elements)
+    {
+        const string Op = "Conversion.FromF32";
+        Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
+        Require.FloatShape(Op, device, y, nameof(y), "[elements]", elements);
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.FromF32(cpu, x, y); break;
+            default: throw Require.NoKernel(Op, device);
+        }
+    }
+
+    private static unsafe class Cpu
+    {
+        // Elements handed to a thread at a time; a power of two, so that every run starts on a whole register.
+        private const long Run = 4096;
+
+        public static void ToF32(CpuDevice cpu, Tensor x, Tensor y) =>
+            CpuRows.Run(cpu, (x.Elements + Run - 1) / Run, Run, new ToKernel { X = (byte*)x.Address, Type = x.DType, Y = (float*)y.Address, Elements = x.Elements });
+
+        public static void FromF32(CpuDevice cpu, Tensor x, Tensor y) =>
+            CpuRows.Run(cpu, (x.Elements + Run - 1) / Run, Run, new FromKernel { X = (float*)x.Address, Type = y.DType, Y = (void*)y.Address, Elements = x.Elements });
+
+        // Round to nearest even: add half of the last kept bit, less one where that bit is 0. NaN must not carry into infinity.
+        private static ushort ToBF16(float value)
+        {
+            uint bits = BitConverter.SingleToUInt32Bits(value);
+            return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+        }
+
+        private struct ToKernel : IRowKernel
+        {
+            public byte* X;
+            public DType Type;
+            public float* Y;
+            public long Elements;
+
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            public readonly void Rows<V>(long first, long end)
+                where V : unmanaged, ISimd<V>
+            {
+                long start = first * Run;
+                Widening.ToF32<V>(X + Type.ByteLength(start), Type, Y + start, Math.Min(Elements, end * Run) - start);
+            }
+        }
+
+        private struct FromKernel : IRowKernel
+        {
+            public float* X;
+            public DType Type;
+            public void* Y;
+            public long Elements;
+
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            public readonly void Rows<V>(long first, long end)
+                where V : unmanaged, ISimd<V>
+            {
+                long last = Math.Min(Elements, end * Run);
+                for (long i = first * Run; i < last; i++)
+                {
+                    switch (Type)
+                    {
+                        case DType.F16: ((Half*)Y)[i] = (Half)X[i]; break;
+                        case DType.BF16: ((ushort*)Y)[i] = ToBF16(X[i]); break;
+                        default: ((float*)Y)[i] = X[i]; break;
+                    }
+                }
+            }
+        }
+    }
+}

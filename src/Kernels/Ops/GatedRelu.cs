@@ -1,0 +1,61 @@
+// Gated ReLU. The activation itself, shared with Relu.cs, is in Cpu/Activations.cs.
+using IptNative.Kernels.Cpu;
+using IptNative.Kernels.Devices;
+
+namespace IptNative.Kernels.Ops;
+
+/// <summary>ReLU of one projection times another one (HF: gated-relu).</summary>
+/// <remarks>
+/// Forward   y = max(h0, 0) h1
+/// Backward  dh0 = dy h1 where h0 &gt; 0, else 0;   dh1 = dy max(h0, 0).
+/// Shapes    h0 = wi_0 x, h1 = wi_1 x, y and their gradients: [rows, F], taken as [elements]; h0 and h1 are kept, nothing else.
+/// Source    Shazeer 2020, GLU variants; HF transformers modeling_t5.py T5DenseGatedActDense.
+/// </remarks>
+public static partial class GatedRelu
+{
+    /// <summary>y = f(h0) h1.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="h0">f32 [elements], the side with the activation.</param>
+    /// <param name="h1">f32 [elements], the linear side.</param>
+    /// <param name="y">f32 [elements], overwritten; may be an input where no Backward follows.</param>
+    /// <param name="elements">rows * F, 0 or more.</param>
+    /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
+    public static void Forward(ComputeDevice device, Tensor h0, Tensor h1, Tensor y, long elements)
+    {
+        const string Op = "GatedRelu.Forward";
+        Require.Shape(Op, device, h0, nameof(h0), DType.F32, "[elements]", elements);
+        Require.Shape(Op, device, h1, nameof(h1), DType.F32, "[elements]", elements);
+        Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
+        switch (device)
+        {
+            case CpuDevice cpu: CpuActivation<ReluActivation>.GatedForward(cpu, h0, h1, y); break;
+            default: throw Require.NoKernel(Op, device);
+        }
+    }
+
+    /// <summary>dh0 and dh1 from dy.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="h0">f32 [elements], Forward's input.</param>
+    /// <param name="h1">f32 [elements], Forward's input.</param>
+    /// <param name="dy">f32 [elements].</param>
+    /// <param name="dh0">f32 [elements], overwritten; may be any of the inputs but <paramref name="dh1"/>.</param>
+    /// <param name="dh1">f32 [elements], overwritten; may be any of the inputs.</param>
+    /// <param name="elements">rows * F, 0 or more.</param>
+    /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
+    public static void Backward(ComputeDevice device, Tensor h0, Tensor h1, Tensor dy, Tensor dh0, Tensor dh1, long elements)
+    {
+        const string Op = "GatedRelu.Backward";
+        Require.Shape(Op, device, h0, nameof(h0), DType.F32, "[elements]", elements);
+        Require.Shape(Op, device, h1, nameof(h1), DType.F32, "[elements]", elements);
+        Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[elements]", elements);
+        Require.Shape(Op, device, dh0, nameof(dh0), DType.F32, "[elements]", elements);
+        Require.Shape(Op, device, dh1, nameof(dh1), DType.F32, "[elements]", elements);
+        switch (device)
+        {
+            case CpuDevice cpu: CpuActivation<ReluActivation>.GatedBackward(cpu, h0, h1, dy, dh0, dh1); break;
+            default: throw Require.NoKernel(Op, device);
+        }
+    }
+}
