@@ -233,7 +233,11 @@ public sealed class PackageTests : IDisposable
         PackageExporter.Export(source, Out, new()); // an empty folder is as good as none
         IOException taken = Assert.Throws<IOException>(() => PackageExporter.Export(source, Out, new(DType.BF16)));
         Assert.Contains("--overwrite", taken.Message, StringComparison.Ordinal);
+        File.WriteAllText(Path.Combine(Out, "README.md"), "mine");
+        File.WriteAllText(Path.Combine(Out, "spiece.model"), "of the package that goes");
         PackageExporter.Export(source, Out, new(DType.BF16, Overwrite: true));
+        Assert.Equal("mine", File.ReadAllText(Path.Combine(Out, "README.md")));
+        Assert.False(File.Exists(Path.Combine(Out, "spiece.model")));
         using (Checkpoint package = OnnxCheckpoints.Open(Out))
             Assert.Equal(DType.BF16, package[Q].DType);
         Assert.Equal(["t5"], Entries());
