@@ -1,10 +1,13 @@
 // Reads f32, f16 and bf16 as f32, exactly. Deliberately not the way back, which rounds: Ops/Conversion.cs.
+using System.Runtime.CompilerServices;
+
 namespace IptNative.Kernels.Cpu;
 
 /// <summary>Widening loads of whole runs.</summary>
 internal static unsafe class Widening
 {
     /// <summary>Widens <paramref name="n"/> elements.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ToF32<V>(void* source, DType type, float* target, long n)
         where V : unmanaged, ISimd<V>
     {

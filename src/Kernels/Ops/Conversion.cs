@@ -1,4 +1,5 @@
 // Between f32 and the 16-bit floats, in bulk. Deliberately not quantisation: a scale is more than a conversion.
+using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
@@ -74,6 +75,7 @@ public static partial class Conversion
             public float* Y;
             public long Elements;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -89,6 +91,7 @@ public static partial class Conversion
             public void* Y;
             public long Elements;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

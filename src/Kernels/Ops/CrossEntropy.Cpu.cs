@@ -59,12 +59,12 @@ public static partial class CrossEntropy
                 sum[group == null ? 0 : group[i / T]] += weight[i] * l[i];
         }
 
-        private static void RequireGroupIds(string op, int* group, long B, long groupCount)
+        private static void RequireGroupIds(string op, int* groups, long B, long groupCount)
         {
-            for (long b = 0; group != null && b < B; b++)
+            for (long b = 0; groups != null && b < B; b++)
             {
-                if (group[b] < 0 || group[b] >= groupCount)
-                    throw new ArgumentException($"{op}: groups[{b}] is {group[b]}, expected 0 to groupCount - 1 = {groupCount - 1}.", "groups");
+                if (groups[b] < 0 || groups[b] >= groupCount)
+                    throw new ArgumentException($"{op}: groups[{b}] is {groups[b]}, expected 0 to groupCount - 1 = {groupCount - 1}.", nameof(groups));
             }
         }
 
@@ -76,6 +76,7 @@ public static partial class CrossEntropy
             public long Vocabulary;
             public TokenLoss Options;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -106,6 +107,7 @@ public static partial class CrossEntropy
             }
 
             // sum_v e^(x_v - max), the maximum found on the way, and sum_v x_v where smoothing needs it.
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private readonly double SumExp<V>(float* x, out float max, out double total)
                 where V : unmanaged, ISimd<V>
             {
@@ -130,6 +132,7 @@ public static partial class CrossEntropy
                 return sum;
             }
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private readonly void Gradient<V>(float* x, float max, float scale, float uniform)
                 where V : unmanaged, ISimd<V>
             {

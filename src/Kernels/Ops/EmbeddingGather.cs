@@ -1,4 +1,5 @@
 // Token ids to rows of the embedding. Deliberately without a Backward: the table is frozen. Prompt rows: PromptGather.cs.
+using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
@@ -61,6 +62,7 @@ public static partial class EmbeddingGather
             public float* Y;
             public long D;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

@@ -1,4 +1,5 @@
 // Between the layout of the projections and the layout of the attention products. Needed only where a strided GEMM does not suffice.
+using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
@@ -68,6 +69,7 @@ public static partial class HeadTranspose
             public float* X, Y;
             public long Outer, Inner, K;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

@@ -1,4 +1,5 @@
 // Prompt rows into the input embeddings, and their gradients back. One ragged table holds every prompt; a batch may mix them.
+using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
@@ -119,13 +120,14 @@ public static partial class PromptGather
             });
         }
 
-        private static void RequirePlaces(string op, int* place, long promptRows, long B, long S)
+        private static void RequirePlaces(string op, int* places, long promptRows, long B, long S)
         {
-            for (long b = 0; b < B; b++, place += PlaceWidth)
+            for (long b = 0; b < B; b++)
             {
+                int* place = places + b * PlaceWidth;
                 long first = place[0], length = place[1], position = place[2];
                 if (first < 0 || length < 0 || position < 0 || first + length > promptRows || position + length > S)
-                    throw new ArgumentException($"{op}: places[{b}] is (first {first}, length {length}, position {position}), expected a range inside {promptRows} prompt rows and inside {S} positions.", "places");
+                    throw new ArgumentException($"{op}: places[{b}] is (first {first}, length {length}, position {position}), expected a range inside {promptRows} prompt rows and inside {S} positions.", nameof(places));
             }
         }
 
@@ -136,6 +138,7 @@ public static partial class PromptGather
             public long B, S, D;
             public bool Accumulate;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -154,6 +157,7 @@ public static partial class PromptGather
                 }
             }
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private readonly void Add<V>(float* target, float* source)
                 where V : unmanaged, ISimd<V>
             {

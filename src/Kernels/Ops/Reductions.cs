@@ -1,5 +1,6 @@
 // Whole tensors to numbers: norms for clipping, sums, and the search for the first number that is none. Deliberately not per-row sums
 // inside other ops: those fuse them. The results come back to the caller, so a GPU waits here.
+using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
@@ -174,6 +175,7 @@ public static partial class Reductions
             public long Elements, Part;
             public double* Results;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -190,6 +192,7 @@ public static partial class Reductions
                 }
             }
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private static double MaxAbs<V>(float* x, long n)
                 where V : unmanaged, ISimd<V>
             {
@@ -221,6 +224,7 @@ public static partial class Reductions
                 return best;
             }
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private static double FirstNonFinite<V>(float* x, long start, long n)
                 where V : unmanaged, ISimd<V>
             {

@@ -40,6 +40,7 @@ public static partial class RmsNorm
             public long D;
             public float Epsilon;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -64,6 +65,7 @@ public static partial class RmsNorm
                 }
             }
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             private readonly void Add<V>(float* x, float* delta, float* sum)
                 where V : unmanaged, ISimd<V>
             {
@@ -81,6 +83,7 @@ public static partial class RmsNorm
             public long D;
             public bool Accumulate;
 
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

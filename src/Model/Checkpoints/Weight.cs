@@ -1,5 +1,6 @@
 // One tensor's bytes as every reader hands them out, and the seam between checkpoint formats and their users.
 using IptNative.Kernels;
+using IptNative.Model.Config;
 
 namespace IptNative.Model.Checkpoints;
 
@@ -17,7 +18,7 @@ public readonly record struct Weight(string Name, DType DType, TensorShape Shape
 /// Names are canonical (<see cref="Config.T5Parameters.Canonical"/>), shapes have been checked against the configuration when the checkpoint was opened.
 /// Thread-safe for reading. Disposing unmaps everything.
 /// </remarks>
-public abstract class Checkpoint : IDisposable
+public abstract partial class Checkpoint : IDisposable
 {
     /// <summary>The folder or file that was opened, for messages.</summary>
     public abstract string Location { get; }
@@ -33,6 +34,30 @@ public abstract class Checkpoint : IDisposable
     /// <returns>The tensor; see <see cref="Weight"/> for its lifetime.</returns>
     /// <exception cref="InvalidDataException">The file lacks the tensor or its bytes are damaged.</exception>
     public abstract Weight this[string name] { get; }
+
+    /// <summary>Names of tensors in the files that a T5 has no use for; they were not read. Known leftovers of other libraries are not listed.</summary>
+    public virtual IReadOnlyList<string> Ignored => [];
+
+    /// <summary>Searches every parameter for NaN and infinity.</summary>
+    /// <remarks>Reads all bytes once, on all cores: what a mapped file costs anyway before its first forward pass.</remarks>
+    /// <exception cref="InvalidDataException">A value is not finite; the message names the first parameter in the order of <see cref="Config.T5Parameters.Of"/>.</exception>
+    public void CheckFinite()
+    {
+        string[] names = [.. T5Parameters.Of(Config).Select(p => p.Name)];
+        var found = new long[names.Length];
+        Parallel.For(0, names.Length, i => found[i] = WeightValues.FirstNonFinite(this[names[i]]));
+        for (int i = 0; i < names.Length; i++)
+        {
+            if (found[i] >= 0)
+                throw new InvalidDataException($"{Location}: checking the weights; tensor '{names[i]}' {this[names[i]].Shape} has a NaN or infinity at element {found[i]}, expected finite numbers. The training or conversion that made the file went wrong, or it is damaged: take another copy.");
+        }
+    }
+
+    /// <summary>Compares the files' bytes with the check sums that their format carries; does nothing where it carries none.</summary>
+    /// <exception cref="InvalidDataException">Bytes have changed since the files were written.</exception>
+    public virtual void VerifyChecksums()
+    {
+    }
 
     /// <summary>Gives back memory that was made for a tensor (a transposed copy), so that an export holds one at a time. A mapped tensor needs nothing.</summary>
     /// <param name="name">Canonical HF name.</param>

@@ -50,6 +50,13 @@ public sealed record T5Config
     /// <summary>True where lm_head is the embedding itself; the decoder output is then scaled by d_model^-0.5.</summary>
     public required bool TieWordEmbeddings { get; init; }
 
+    /// <summary>True where a file without lm_head.weight takes the embedding in its place, although the decoder output is not scaled.</summary>
+    /// <remarks>
+    /// transformers 5 writes <c>tie_word_embeddings: true</c> for every T5 and keeps what the checkpoint said in <c>scale_decoder_outputs</c>;
+    /// <see cref="TieWordEmbeddings"/> is then the latter, and the file decides whether there is a head of its own.
+    /// </remarks>
+    public bool LmHeadMayBeShared { get; init; }
+
     /// <summary>First decoder input (0).</summary>
     public int DecoderStartTokenId { get; init; }
 
@@ -61,6 +68,9 @@ public sealed record T5Config
 
     /// <summary>The file as it was read: written unchanged into a package, so that no field of Hugging Face's is lost.</summary>
     public JsonObject Source { get; init; } = [];
+
+    // A config.json has a few kilobytes; other JSON files of a checkpoint (tokenizer.json) have megabytes.
+    private const long MaxFileBytes = 1 << 22;
 
     /// <summary>num_heads * d_kv, the width of q, k and v.</summary>
     public int InnerDim => NumHeads * DKv;
@@ -75,7 +85,10 @@ public sealed record T5Config
         JsonNode? node;
         try
         {
-            node = JsonNode.Parse(File.ReadAllBytes(path), documentOptions: new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip });
+            long bytes = new FileInfo(path).Length;
+            if (bytes > MaxFileBytes)
+                throw new InvalidDataException($"{path}: reading the model configuration; found {bytes} bytes, expected at most {MaxFileBytes}. Is this a T5 checkpoint's config.json?");
+            node = JsonNode.Parse(File.ReadAllBytes(path), documentOptions: new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowDuplicateProperties = false });
         }
         catch (JsonException e)
         {
@@ -95,24 +108,38 @@ public sealed record T5Config
         if (modelType is not ("t5" or "mt5"))
             throw new InvalidDataException($"{path}: model_type is '{modelType}', expected 't5' or 'mt5'. IptNative runs T5 v1.0, v1.1, LM-adapted, Flan-T5 and mT5 checkpoints only.");
 
-        string projection = Text("feed_forward_proj") ?? "relu";
+        // The defaults of HF's T5Config and MT5Config.
+        string projection = Text("feed_forward_proj") ?? (modelType == "t5" ? "relu" : "gated-gelu");
         (bool gated, bool relu) = projection switch
         {
             "relu" => (false, true),
-            "gated-gelu" => (true, false),
+            "gated-gelu" or "gated-gelu_new" => (true, false),
             "gated-relu" => (true, true),
             "gelu_new" => (false, false),
             _ => throw new InvalidDataException($"{path}: feed_forward_proj is '{projection}', expected 'relu', 'gated-gelu', 'gated-relu' or 'gelu_new'."),
         };
+        // HF derives these two from feed_forward_proj when it makes a config, but lets the file override them: a file that contradicts itself is not guessed at.
+        if (Text("dense_act_fn") is { } activation && activation is "relu" != relu)
+            throw new InvalidDataException($"{path}: dense_act_fn is '{activation}', feed_forward_proj '{projection}' implies '{(relu ? "relu" : "gelu_new")}'. Correct the one that is wrong.");
+        if (Text("dense_act_fn") is { } gelu and not ("relu" or "gelu_new" or "gelu_pytorch_tanh"))
+            throw new InvalidDataException($"{path}: dense_act_fn is '{gelu}', expected 'relu', 'gelu_new' or 'gelu_pytorch_tanh': other activations are not built.");
+        if (Flag("is_gated_act", gated) != gated)
+            throw new InvalidDataException($"{path}: is_gated_act is {(gated ? "false" : "true")}, feed_forward_proj '{projection}' implies the contrary. Correct the one that is wrong.");
 
-        int layers = Size("num_layers", null);
-        return new T5Config
+        // HF's PretrainedConfig default is true; mT5's own default is false.
+        bool tied = Flag("tie_word_embeddings", modelType == "t5");
+        bool scaled = Flag("scale_decoder_outputs", tied);
+        if (scaled && !tied)
+            throw new InvalidDataException($"{path}: scale_decoder_outputs is true and tie_word_embeddings is false, expected both true or no scaling. Correct the one that is wrong.");
+
+        int layers = Layers("num_layers", null);
+        var config = new T5Config
         {
             DModel = Size("d_model", null),
             DKv = Size("d_kv", null),
             DFf = Size("d_ff", null),
             NumLayers = layers,
-            NumDecoderLayers = Size("num_decoder_layers", layers),
+            NumDecoderLayers = Layers("num_decoder_layers", layers),
             NumHeads = Size("num_heads", null),
             VocabSize = Size("vocab_size", null),
             RelativeAttentionNumBuckets = Size("relative_attention_num_buckets", 32),
@@ -120,13 +147,15 @@ public sealed record T5Config
             LayerNormEpsilon = Epsilon(),
             IsGated = gated,
             IsRelu = relu,
-            // HF's PretrainedConfig default is true; mT5's own default is false.
-            TieWordEmbeddings = Flag("tie_word_embeddings", modelType == "t5"),
+            TieWordEmbeddings = scaled,
+            LmHeadMayBeShared = tied && !scaled,
             DecoderStartTokenId = Id("decoder_start_token_id", 0),
             PadTokenId = Id("pad_token_id", 0),
             EosTokenId = Id("eos_token_id", 1),
             Source = json,
         };
+        RequireConsistent(config, path);
+        return config;
 
         JsonValue? Value(string name) => json[name] switch
         {
@@ -155,6 +184,13 @@ public sealed record T5Config
             return n is > 0 and <= 1 << 24 ? n : throw new InvalidDataException($"{path}: {name} is {n}, expected 1 to {1 << 24}.");
         }
 
+        // The largest T5 has 24 and 24.
+        int Layers(string name, int? missing)
+        {
+            int n = Integer(name, missing);
+            return n is > 0 and <= 1024 ? n : throw new InvalidDataException($"{path}: {name} is {n}, expected 1 to 1024.");
+        }
+
         int Id(string name, int missing)
         {
             int n = Integer(name, missing);
@@ -164,5 +200,22 @@ public sealed record T5Config
         float Epsilon() => Value("layer_norm_epsilon") is not { } v ? 1e-6f
             : v.TryGetValue(out double d) && d is > 0 and < 1 ? (float)d
             : throw new InvalidDataException($"{path}: layer_norm_epsilon is {v.ToJsonString()}, expected a number between 0 and 1.");
+    }
+
+    private static void RequireConsistent(T5Config c, string path)
+    {
+        if ((long)c.NumHeads * c.DKv > 1 << 24)
+            throw new InvalidDataException($"{path}: num_heads * d_kv is {(long)c.NumHeads * c.DKv}, expected at most {1 << 24}.");
+        // The bucket formula takes log(distance / (buckets / 4)) over log(max_distance / (buckets / 4)) in the encoder, buckets / 2 in the decoder.
+        if (c.RelativeAttentionNumBuckets < 4 || c.RelativeAttentionMaxDistance <= c.RelativeAttentionNumBuckets / 2)
+        {
+            throw new InvalidDataException($"{path}: relative_attention_num_buckets is {c.RelativeAttentionNumBuckets} and relative_attention_max_distance {c.RelativeAttentionMaxDistance}, "
+                + "expected at least 4 buckets and a distance above half their number.");
+        }
+        foreach ((string name, int id) in ((string, int)[])[("decoder_start_token_id", c.DecoderStartTokenId), ("pad_token_id", c.PadTokenId), ("eos_token_id", c.EosTokenId)])
+        {
+            if (id >= c.VocabSize)
+                throw new InvalidDataException($"{path}: {name} is {id}, expected an id below vocab_size {c.VocabSize}.");
+        }
     }
 }

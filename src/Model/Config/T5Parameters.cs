@@ -42,6 +42,29 @@ public static class T5Parameters
         _ => name,
     };
 
+    /// <summary>The shape that a configuration implies for a parameter, in the configuration's own words: [d_model=768, num_heads*d_kv=768].</summary>
+    /// <param name="config">The sizes.</param>
+    /// <param name="name">A name that <see cref="Of"/> lists.</param>
+    /// <returns>For messages.</returns>
+    public static string ShapeInWords(T5Config config, string name)
+    {
+        string model = $"d_model={config.DModel}";
+        string inner = $"num_heads*d_kv={config.InnerDim}";
+        string[] path = name.Split('.');
+        return path is [.., var layer, "weight"]
+            ? layer switch
+            {
+                "shared" or "lm_head" => $"[vocab_size={config.VocabSize}, {model}]",
+                "relative_attention_bias" => $"[relative_attention_num_buckets={config.RelativeAttentionNumBuckets}, num_heads={config.NumHeads}]",
+                "q" or "k" or "v" => $"[{inner}, {model}]",
+                "o" => $"[{model}, {inner}]",
+                "wi" or "wi_0" or "wi_1" => $"[d_ff={config.DFf}, {model}]",
+                "wo" => $"[{model}, d_ff={config.DFf}]",
+                _ => $"[{model}]",
+            }
+            : "[]";
+    }
+
     private static IEnumerable<T5Parameter> Stack(T5Config config, string stack, int layers, bool crossAttention)
     {
         for (int i = 0; i < layers; i++)

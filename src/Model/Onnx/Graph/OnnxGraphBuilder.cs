@@ -105,8 +105,11 @@ internal sealed class OnnxGraphBuilder
     public byte[] Build()
     {
         var graph = new ProtobufWriter();
+        var read = new HashSet<string>(_renamed.Keys);
         foreach (Node node in _nodes)
-            graph.Message(1, Message(node));
+            read.UnionWith(node.Inputs);
+        foreach (Node node in _nodes)
+            graph.Message(1, Message(node, read));
         graph.Text(2, _name);
         foreach (ProtobufWriter initializer in _initializers)
             graph.Message(5, initializer);
@@ -153,13 +156,15 @@ internal sealed class OnnxGraphBuilder
             throw new ArgumentException($"ONNX graph '{_name}': the name '{name}' is given twice, expected once.", nameof(name));
     }
 
-    private ProtobufWriter Message(in Node node)
+    private ProtobufWriter Message(in Node node, HashSet<string> read)
     {
         var message = new ProtobufWriter();
         foreach (string input in node.Inputs)
             message.Text(1, Final(input));
-        foreach (string output in node.Outputs)
-            message.Text(2, Final(output));
+        // An optional output that nobody reads is left out, so that the kernel need not compute it.
+        int outputs = Array.FindLastIndex(node.Outputs, read.Contains) + 1;
+        foreach (string output in node.Outputs.AsSpan(0, outputs))
+            message.Text(2, read.Contains(output) ? Final(output) : "");
         // The first output's own name is unique and stays the same whatever outputs are asked for.
         message.Text(3, node.Outputs[0]);
         message.Text(4, node.Op);

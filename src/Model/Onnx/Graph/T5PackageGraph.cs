@@ -1,8 +1,8 @@
 // The graph of an exported package (model.onnx): standard ops only, so that any ONNX runtime can load it.
 // Deliberately not the graph that IptNative runs (T5RuntimeGraph): that one is lean and fused, this one is read as a specification.
 using IptNative.Kernels;
+using IptNative.Kernels.Ops;
 using IptNative.Model.Config;
-using IptNative.Model.Forward;
 
 namespace IptNative.Model.Onnx.Graph;
 
@@ -24,7 +24,8 @@ internal static class T5PackageGraph
     /// <exception cref="ArgumentException">A tensor is missing, is given twice, or has another shape or type.</exception>
     public static byte[] Build(T5Config config, IReadOnlyList<PackageTensor> tensors)
     {
-        RelativePosition.Require(config);
+        // Refuses a configuration for which HF's bucket formula divides by zero.
+        RelativePositionBias.Bucket(0, bidirectional: true, config.RelativeAttentionNumBuckets, config.RelativeAttentionMaxDistance);
         return new Writer(config, tensors).Build();
     }
 
@@ -163,7 +164,7 @@ internal static class T5PackageGraph
             return _g.Op("Unsqueeze", [_g.Op("Transpose", [values], OnnxAttribute.Of("perm", 2, 0, 1)), _g.Vector(0)]);
         }
 
-        // HF's formula step by step, its logarithm in float32; RelativePosition.Bucket is the same on the host.
+        // HF's formula step by step, its logarithm in float32; RelativePositionBias.Bucket is the same on the host.
         private string Buckets(string relative, bool bidirectional)
         {
             int buckets = bidirectional ? config.RelativeAttentionNumBuckets / 2 : config.RelativeAttentionNumBuckets;

@@ -185,7 +185,7 @@ public static class PackageExporter
     // Beside the weights, or one folder up where they lie in onnx/ as on the Hub.
     private static string? Beside(Checkpoint source, string name)
     {
-        string dir = Path.GetDirectoryName(Path.GetFullPath(source.Files[0]))!;
+        string dir = Folder(source);
         string up = Path.GetFileName(dir) == "onnx" ? Path.GetDirectoryName(dir)! : dir;
         return ((string[])[dir, up]).Select(d => Path.Combine(d, name)).FirstOrDefault(File.Exists);
     }
@@ -193,11 +193,16 @@ public static class PackageExporter
     // The last folder's name; for the Hub's cache (models--owner--name/snapshots/revision) the Hub's name and revision.
     private static string SourceName(Checkpoint source)
     {
-        string dir = Path.GetDirectoryName(Path.GetFullPath(source.Files[0]))!;
-        string[] parts = dir.Split(Path.DirectorySeparatorChar);
+        string[] parts = Folder(source).Split(Path.DirectorySeparatorChar);
         int hub = Array.FindLastIndex(parts, p => p.StartsWith("models--", StringComparison.Ordinal));
         return hub < 0 ? parts[^1]
-            : parts[hub]["models--".Length..].Replace("--", "/") + (hub + 2 < parts.Length ? $"@{parts[hub + 2]}" : "");
+            : parts[hub]["models--".Length..].Replace("--", "/", StringComparison.Ordinal) + (hub + 2 < parts.Length ? $"@{parts[hub + 2]}" : "");
+    }
+
+    private static string Folder(Checkpoint source)
+    {
+        string first = Path.GetFullPath(source.Files.Count > 0 ? source.Files[0] : source.Location);
+        return Directory.Exists(first) ? Path.TrimEndingDirectorySeparator(first) : Path.GetDirectoryName(first)!;
     }
 
     private static void Install(string tmp, string outDir)

@@ -1,0 +1,55 @@
+// A checkpoint's weights as tensors of a device. On the CPU they are the mapped bytes themselves; nothing is copied but the norms of a narrow checkpoint.
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
+
+namespace IptNative.Model.Blocks;
+
+/// <summary>Weights by Hugging Face name for the ops.</summary>
+internal sealed class BlockWeights : IDisposable
+{
+    private readonly Checkpoint _checkpoint;
+    private readonly List<DeviceBuffer> _widened = [];
+
+    /// <summary>Looks at a checkpoint's weights from the CPU.</summary>
+    /// <param name="device">Where ops run.</param>
+    /// <param name="checkpoint">Outlives this object.</param>
+    public BlockWeights(CpuDevice device, Checkpoint checkpoint)
+    {
+        Device = device;
+        _checkpoint = checkpoint;
+    }
+
+    public CpuDevice Device { get; }
+
+    public T5Config Config => _checkpoint.Config;
+
+    /// <summary>A matrix as it is stored: f32, bf16 or f16; the GEMM widens it while packing.</summary>
+    /// <param name="name">HF path.</param>
+    public Tensor Matrix(string name)
+    {
+        Weight weight = _checkpoint[name];
+        return new Tensor(Device, weight.Address, weight.DType, weight.Shape.Elements);
+    }
+
+    /// <summary>A norm's weight or a bias table: read element by element, so it is widened to f32 once where it is stored narrow (a few KB).</summary>
+    /// <param name="name">HF path.</param>
+    public Tensor Vector(string name)
+    {
+        Tensor stored = Matrix(name);
+        if (stored.DType == DType.F32)
+            return stored;
+        DeviceBuffer wide = Device.Allocate(DType.F32, stored.Elements, name);
+        _widened.Add(wide);
+        Conversion.ToF32(Device, stored, wide.Tensor, stored.Elements);
+        return wide.Tensor;
+    }
+
+    public void Dispose()
+    {
+        foreach (DeviceBuffer buffer in _widened)
+            buffer.Dispose();
+    }
+}

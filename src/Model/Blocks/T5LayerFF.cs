@@ -1,0 +1,109 @@
+// The feed-forward sublayer made of kernels: forward (to recompute) and input gradient. No weight gradient: weights are frozen.
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Config;
+using static IptNative.Model.Blocks.BlockScratch;
+
+namespace IptNative.Model.Blocks;
+
+/// <summary>y = x + wo(act(wi RMSNorm(x))) (HF: T5LayerFF), gated or not.</summary>
+/// <remarks>
+/// Forward   n = RMSNorm(x);  h0 = n wi_0^T, h1 = n wi_1^T;  g = act(h0) h1;  y = x + g wo^T
+/// Backward  dg = dy wo;  (dh0, dh1) from g's vjp;  dn = dh0 wi_0 + dh1 wi_1;  dx = dy + RMSNorm's vjp of dn.
+/// Shapes    x, y, dy: [R, D] packed rows;  h0, h1: [R, F].  Nothing is saved: h0 and h1 are recomputed from x.
+/// </remarks>
+internal sealed class T5LayerFF
+{
+    private readonly BlockScratch _scratch;
+    private readonly T5Config _config;
+    private readonly Tensor _norm;
+    private readonly Tensor _wi0;
+    private readonly Tensor _wi1;
+    private readonly Tensor _wo;
+
+    /// <summary>Finds the sublayer's weights.</summary>
+    /// <param name="weights">The checkpoint.</param>
+    /// <param name="path">HF path of the sublayer: encoder.block.0.layer.1.</param>
+    /// <param name="scratch">Shared by all sublayers.</param>
+    public T5LayerFF(BlockWeights weights, string path, BlockScratch scratch)
+    {
+        _scratch = scratch;
+        _config = weights.Config;
+        _norm = weights.Vector($"{path}.layer_norm.weight");
+        _wi0 = weights.Matrix(_config.IsGated ? $"{path}.DenseReluDense.wi_0.weight" : $"{path}.DenseReluDense.wi.weight");
+        _wi1 = _config.IsGated ? weights.Matrix($"{path}.DenseReluDense.wi_1.weight") : default;
+        _wo = weights.Matrix($"{path}.DenseReluDense.wo.weight");
+    }
+
+    /// <summary>y = x + FF(x).</summary>
+    /// <param name="x">f32 [R, D].</param>
+    /// <param name="y">f32 [R, D], overwritten; not <paramref name="x"/>.</param>
+    /// <param name="rows">R, 1 or more.</param>
+    public void Forward(Tensor x, Tensor y, int rows)
+    {
+        ComputeDevice device = _scratch.Device;
+        Inner(x, rows, out Tensor h0, out Tensor h1);
+        Tensor g = _scratch.Take(Slot.DInner, h0.Elements);
+        if (_config.IsGated && _config.IsRelu)
+            GatedRelu.Forward(device, h0, h1, g, g.Elements);
+        else if (_config.IsGated)
+            GatedGelu.Forward(device, h0, h1, g, g.Elements);
+        else if (_config.IsRelu)
+            Relu.Forward(device, h0, g, g.Elements);
+        else
+            Gelu.Forward(device, h0, g, g.Elements);
+        Elementwise.Copy(device, x, y, x.Elements);
+        Linear.ForwardAccumulate(device, g, _wo, y, rows, _config.DFf, _config.DModel);
+    }
+
+    /// <summary>Turns the gradient of y into the gradient of x, in place.</summary>
+    /// <param name="x">f32 [R, D], Forward's input.</param>
+    /// <param name="dx">f32 [R, D]: dy in, dx out.</param>
+    /// <param name="rows">R, 1 or more.</param>
+    public void BackwardInPlace(Tensor x, Tensor dx, int rows)
+    {
+        ComputeDevice device = _scratch.Device;
+        int d = _config.DModel, f = _config.DFf;
+        Inner(x, rows, out Tensor h0, out Tensor h1);
+        // forward: y = x + g wo^T, so:
+        Tensor dg = _scratch.Take(Slot.DInner, h0.Elements);
+        Linear.Backward(device, dx, _wo, dg, rows, f, d);
+        Tensor dh0 = _scratch.Take(Slot.DGate, h0.Elements);
+        Tensor dn = _scratch.Take(Slot.Norm, (long)rows * d);
+        if (_config.IsGated)
+        {
+            Tensor dh1 = _scratch.Take(Slot.DUp, h1.Elements);
+            if (_config.IsRelu)
+                GatedRelu.Backward(device, h0, h1, dg, dh0, dh1, dg.Elements);
+            else
+                GatedGelu.Backward(device, h0, h1, dg, dh0, dh1, dg.Elements);
+            Linear.Backward(device, dh0, _wi0, dn, rows, d, f);
+            Linear.BackwardAccumulate(device, dh1, _wi1, dn, rows, d, f);
+        }
+        else
+        {
+            if (_config.IsRelu)
+                Relu.Backward(device, h0, dg, dh0, dg.Elements);
+            else
+                Gelu.Backward(device, h0, dg, dh0, dg.Elements);
+            Linear.Backward(device, dh0, _wi0, dn, rows, d, f);
+        }
+        RmsNorm.BackwardAccumulate(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), dn, dx, rows, d);
+    }
+
+    // n = RMSNorm(x), h0 = n wi_0^T, h1 = n wi_1^T; the inverse RMS stays in its slot.
+    private void Inner(Tensor x, int rows, out Tensor h0, out Tensor h1)
+    {
+        ComputeDevice device = _scratch.Device;
+        int d = _config.DModel, f = _config.DFf;
+        Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
+        RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
+        h0 = _scratch.Take(Slot.Gate, (long)rows * f);
+        Linear.Forward(device, n, _wi0, h0, rows, d, f);
+        h1 = default;
+        if (!_config.IsGated)
+            return;
+        h1 = _scratch.Take(Slot.Up, (long)rows * f);
+        Linear.Forward(device, n, _wi1, h1, rows, d, f);
+    }
+}

@@ -1,0 +1,31 @@
+// Finds and reads the parity fixtures (tests/Goldens). Little-endian .npy of version 1 only: the fixtures are ours.
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json.Nodes;
+
+namespace IptNative.Kernels.Tests;
+
+internal static class Goldens
+{
+    public static T[] Read<T>(string name)
+        where T : unmanaged
+    {
+        byte[] bytes = File.ReadAllBytes(Path.Combine(Folder(), name + ".npy"));
+        int header = bytes[8] | bytes[9] << 8;
+        string text = Encoding.ASCII.GetString(bytes, 10, header);
+        string type = typeof(T) == typeof(float) ? "<f4" : typeof(T) == typeof(double) ? "<f8" : "<i8";
+        return text.Contains(type, StringComparison.Ordinal)
+            ? MemoryMarshal.Cast<byte, T>(bytes.AsSpan(10 + header)).ToArray()
+            : throw new InvalidDataException($"{name}.npy: found {text}, expected {type}.");
+    }
+
+    public static double Expected(string name) => (double)JsonNode.Parse(File.ReadAllText(Path.Combine(Folder(), "expected.json")))![name]!; // present: the fixture is in the repository
+
+    private static string Folder()
+    {
+        DirectoryInfo? at = new(AppContext.BaseDirectory);
+        while (at is not null && !File.Exists(Path.Combine(at.FullName, "IptNative.sln")))
+            at = at.Parent;
+        return Path.Combine(at?.FullName ?? throw new InvalidDataException("IptNative.sln: not found above the test's folder."), "tests", "Goldens", "t5v11");
+    }
+}
