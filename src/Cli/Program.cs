@@ -1,4 +1,8 @@
 // The program's entry: parse, run a command, exit code. No numerics.
+using System.CommandLine;
+using IptNative.Cli.Commands;
+using IptNative.Cli.Terminal;
+
 namespace IptNative.Cli;
 
 /// <summary>Entry point of <c>iptnative</c>.</summary>
@@ -7,5 +11,31 @@ public static class Program
     /// <summary>Runs one command.</summary>
     /// <param name="args">The command line.</param>
     /// <returns>0 done, 1 failed, 2 usage, 130 interrupted.</returns>
-    public static int Main(string[] args) => args.Length == 0 ? 2 : 0;
+    public static int Main(string[] args)
+    {
+        RootCommand root = Root();
+        ParseResult parsed = root.Parse(args);
+        if (parsed.Errors.Count > 0)
+        {
+            foreach (System.CommandLine.Parsing.ParseError error in parsed.Errors)
+                Console.Error.WriteLine($"iptnative: {error.Message}");
+            Console.Error.WriteLine($"See: {string.Join(' ', parsed.CommandResult.Command.Path())} --help");
+            return ExitCode.Usage;
+        }
+        return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+    }
+
+    internal static RootCommand Root()
+    {
+        var root = new RootCommand("Prompt tuning and Intrinsic Prompt Tuning of a frozen T5: forward in ONNX Runtime, hand-written gradients, no Python.");
+        root.Subcommands.Add(GenerateCommand.Create());
+        root.Subcommands.Add(TokenizeCommand.Create());
+        root.Subcommands.Add(ExportCommand.Create());
+        root.Subcommands.Add(ParityCommand.Create());
+        root.Subcommands.Add(DoctorCommand.Create());
+        root.WithExamples(
+            "iptnative generate --model models/t5-gym-tiny --input \"[clinc150-domain] what is my balance\"",
+            "iptnative parity tests/Goldens/t5v11");
+        return root;
+    }
 }

@@ -1,0 +1,96 @@
+// `iptnative doctor`: what this build is made of, what devices it sees, what is missing to get more.
+using System.CommandLine;
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+using IptNative.Cli.Terminal;
+using IptNative.Model.Forward;
+
+namespace IptNative.Cli.Commands;
+
+internal static class DoctorCommand
+{
+    private readonly record struct Finding(string Item, string Found, string Missing);
+
+    public static Command Create()
+    {
+        var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
+        var command = new Command("doctor", "Show what this build uses, what devices it sees and what is missing to get more.") { asJson };
+        command.WithExamples("iptnative doctor", "iptnative doctor --json");
+        command.SetRun((parsed, _) =>
+        {
+            List<Finding> findings = [.. Examine()];
+            using TextWriter output = StandardOutput.Open();
+            if (parsed.GetValue(asJson))
+            {
+                JsonOutput.WriteObject(output, json =>
+                {
+                    foreach (Finding finding in findings)
+                    {
+                        json.WriteStartObject(finding.Item);
+                        json.WriteString("found", finding.Found);
+                        json.WriteString("missing", finding.Missing);
+                        json.WriteEndObject();
+                    }
+                }, indented: true);
+            }
+            else
+            {
+                foreach (Finding finding in findings)
+                {
+                    output.WriteLine($"{finding.Item,-13}{finding.Found}");
+                    if (finding.Missing.Length > 0)
+                        output.WriteLine($"{"",-13}  -> {finding.Missing}");
+                }
+            }
+            return ExitCode.Done;
+        });
+        return command;
+    }
+
+    private static IEnumerable<Finding> Examine()
+    {
+        yield return new("iptnative", typeof(Program).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown", "");
+        yield return new(".NET", $"{RuntimeInformation.FrameworkDescription}, {RuntimeInformation.RuntimeIdentifier}", "");
+        yield return new("CPU", $"{Environment.ProcessorCount} cores, SIMD {SimdWidth()} bits", Vector256.IsHardwareAccelerated ? "" : "No AVX2: kernels run at a fraction of their speed. Check that DOTNET_EnableHWIntrinsic is not 0.");
+        long memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        yield return new("memory", $"{memory / (double)(1 << 30):0.0} GiB available to this process", "");
+        yield return OnnxRuntime();
+        yield return BuildOption("ILGPU", "IlgpuSource", "Not on the package sources at build time: no CUDA device in this build. Add a source that has ILGPU 1.5.3, delete eng/resolved.props and run again.");
+        yield return BuildOption("tokenizer", "TokenizersSource", "");
+        bool driver = NativeLibrary.TryLoad(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1", out nint handle);
+        if (driver)
+            NativeLibrary.Free(handle);
+        yield return new("CUDA driver", driver ? "found" : "not found", driver ? "" : "Only the CPU device can be used. For a GPU install NVIDIA's driver (libcuda.so.1).");
+    }
+
+    private static Finding OnnxRuntime()
+    {
+        string source = Metadata("OnnxRuntimeSource") == "nuget" ? "NuGet package" : "compiled from its C# sources (npm package)";
+        try
+        {
+            var info = OnnxRuntimeInfo.Query();
+            bool cuda = info.Providers.Any(p => p.StartsWith("CUDA", StringComparison.Ordinal));
+            return new("ONNX Runtime", $"{info.Version}, {source}; providers: {string.Join(", ", info.Providers)}",
+                cuda ? "" : "No CUDA provider inside: forward runs on the CPU.");
+        }
+        catch (Exception e) when (e is DllNotFoundException or TypeInitializationException)
+        {
+            return new("ONNX Runtime", $"native library not loaded ({e.GetBaseException().Message})", "Delete .deps and artifacts and run ./iptnative again.");
+        }
+    }
+
+    private static Finding BuildOption(string item, string key, string missing)
+    {
+        bool nuget = Metadata(key) == "nuget";
+        return item == "tokenizer"
+            ? new(item, nuget ? "our SentencePiece reader (default); Microsoft.ML.Tokenizers with --tokenizer ml" : "our SentencePiece reader", "")
+            : new(item, nuget ? "NuGet package" : "not in this build", nuget ? "" : missing);
+    }
+
+    private static string? Metadata(string key) =>
+        typeof(Program).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().FirstOrDefault(a => a.Key == key)?.Value;
+
+    private static int SimdWidth() =>
+        Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : Vector128.IsHardwareAccelerated ? 128 : 0;
+}

@@ -1,0 +1,63 @@
+// Exit codes and what each kind of failure prints. One place, so that every command fails alike.
+using System.CommandLine;
+
+namespace IptNative.Cli.Terminal;
+
+/// <summary>What the program returns to the shell.</summary>
+internal static class ExitCode
+{
+    public const int Done = 0;
+    public const int Failed = 1;
+    public const int Usage = 2;
+    public const int Interrupted = 130;
+
+    /// <summary>Makes a command's action: failures that a user can act on are printed as one message, others keep their stack.</summary>
+    /// <param name="command">Gets the action.</param>
+    /// <param name="run">The work; gives the exit code.</param>
+    public static void SetRun(this Command command, Func<ParseResult, CancellationToken, int> run) =>
+        command.SetAction((parsed, cancel) => Task.FromResult(Guard(() => run(parsed, cancel))));
+
+    private static int Guard(Func<int> run)
+    {
+        try
+        {
+            return run();
+        }
+        catch (UsageException e)
+        {
+            return Report(e.Message, Usage);
+        }
+        catch (OperationCanceledException)
+        {
+            return Report("interrupted.", Interrupted);
+        }
+        catch (IOException e) when (IsClosedPipe(e))
+        {
+            // The reader of our output (head, a closed pager) has gone: nothing is left to say, and nobody to say it to.
+            return Done;
+        }
+        catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException or InsufficientMemoryException
+            or NotSupportedException or ArgumentException or DllNotFoundException)
+        {
+            return Report(e.Message, Failed);
+        }
+    }
+
+    private static int Report(string message, int code)
+    {
+        Console.Error.WriteLine($"iptnative: {message}");
+        return code;
+    }
+
+    // EPIPE as .NET reports it on Unix (errno 32) and ERROR_NO_DATA / ERROR_BROKEN_PIPE on Windows.
+    private static bool IsClosedPipe(IOException e) => (e.HResult & 0xFFFF) is 32 or 109 or 232;
+}
+
+/// <summary>The command line asks for something that cannot be: exit code 2.</summary>
+internal sealed class UsageException : Exception
+{
+    public UsageException(string message)
+        : base(message)
+    {
+    }
+}

@@ -1,0 +1,108 @@
+// Texts in, texts out: tokenizer, prompt, frozen model and decoding put together. Not: reading inputs, printing.
+using System.Runtime.InteropServices;
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Decoding;
+using IptNative.Model.Forward;
+using IptNative.Model.Tokenizer;
+using IptNative.Tuning.Prompts;
+
+namespace IptNative.Tuning.Inference;
+
+/// <summary>One generated text beside its input.</summary>
+/// <param name="Input">The text that was given.</param>
+/// <param name="Output">The model's answer.</param>
+/// <param name="Sequence">Its ids, score and how it ended.</param>
+public readonly record struct GeneratedText(string Input, string Output, GeneratedSequence Sequence);
+
+/// <summary>Answers texts with a frozen T5, with a tuned prompt or without.</summary>
+public sealed class TextGenerator : IDisposable
+{
+    private readonly Checkpoint _checkpoint;
+    private readonly FrozenT5 _model;
+    private readonly T5Tokenizer _tokenizer;
+    private readonly DeviceBuffer? _promptMemory;
+    private readonly PromptTable? _prompts;
+
+    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads)
+    {
+        _checkpoint = checkpoint;
+        _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
+        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads });
+        if (prompt is null)
+            return;
+        _promptMemory = _model.Device.Allocate(DType.F32, prompt.Values.Length, "prompt");
+        Marshal.Copy(prompt.Values, 0, _promptMemory.Tensor.Address, prompt.Values.Length);
+        _prompts = new PromptTable(_promptMemory.Tensor, prompt.DModel, prompt.Length);
+    }
+
+    /// <summary>Opens a model, its tokenizer and a prompt.</summary>
+    /// <param name="model">Package, checkpoint folder, weight file or Hub name.</param>
+    /// <param name="promptPath">PEFT folder or .npy file; null for none.</param>
+    /// <param name="threads">CPU threads; 0 takes every core.</param>
+    /// <returns>The generator; dispose it.</returns>
+    /// <exception cref="InvalidDataException">A file is damaged, or the prompt belongs to a model of another width.</exception>
+    /// <exception cref="IOException">A file is not there or cannot be read.</exception>
+    public static TextGenerator Open(string model, string? promptPath, int threads)
+    {
+        // The prompt first: it is small, and a mistake in it should not wait for the model.
+        Prompt? prompt = promptPath is null ? null : PromptFile.Read(promptPath);
+        Checkpoint checkpoint = Checkpoint.Open(model);
+        try
+        {
+            prompt?.RequireWidth(checkpoint.Config.DModel, promptPath!);
+            return new TextGenerator(checkpoint, model, prompt, threads);
+        }
+        catch
+        {
+            checkpoint.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Answers texts in the order given, a batch at a time.</summary>
+    /// <param name="texts">Read lazily, so that an endless pipe works.</param>
+    /// <param name="options">How to decode.</param>
+    /// <param name="batchSize">Texts computed together, 1 or more; does not change an answer.</param>
+    /// <param name="cancel">Ends the work between two steps.</param>
+    /// <returns>NumReturnSequences answers per text.</returns>
+    public IEnumerable<GeneratedText> Generate(IEnumerable<string> texts, GenerationOptions options, int batchSize, CancellationToken cancel)
+    {
+        var batch = new T5Batch();
+        long number = 0;
+        foreach (string[] chunk in texts.Chunk(batchSize))
+        {
+            cancel.ThrowIfCancellationRequested();
+            batch.Clear();
+            long[] streams = new long[chunk.Length];
+            for (int i = 0; i < chunk.Length; i++)
+            {
+                batch.Add(_tokenizer.Encode(chunk[i], addEos: true), prompt: _prompts is null ? -1 : 0);
+                // The line's own number picks its random stream: a text does not depend on its neighbours.
+                streams[i] = number++;
+            }
+            IReadOnlyList<GeneratedSequence>[] answers = Decode(batch, options, streams, cancel);
+            for (int i = 0; i < chunk.Length; i++)
+            {
+                foreach (GeneratedSequence answer in answers[i])
+                    yield return new GeneratedText(chunk[i], _tokenizer.Decode(answer.Ids, skipSentinels: true), answer);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _model.Dispose();
+        _promptMemory?.Dispose();
+        _checkpoint.Dispose();
+    }
+
+    private IReadOnlyList<GeneratedSequence>[] Decode(T5Batch batch, GenerationOptions options, long[] streams, CancellationToken cancel)
+    {
+        EncodedBatch encoded = _model.Encode(batch, _prompts);
+        using IStepDecoder decoder = _model.StartDecoding(encoded);
+        return Generator.Generate(decoder, options, _model.Config.DecoderStartTokenId, _model.Config.EosTokenId, streams, cancel);
+    }
+}

@@ -1,0 +1,43 @@
+// Where parity's tolerances come from. One formula, so that no quantity has a number of its own.
+using IptNative.Kernels;
+using IptNative.Model.Config;
+
+namespace IptNative.Tuning.Parity;
+
+/// <summary>A relative bound and the reason for it.</summary>
+/// <param name="Relative">Allowed max|ours - expected| / max|expected|.</param>
+/// <param name="Reason">Printed beside it.</param>
+internal readonly record struct ParityTolerance(double Relative, string Reason)
+{
+    // Rounding unit of binary32.
+    private const double Eps32 = 1.0 / (1 << 24);
+
+    /// <summary>No difference at all.</summary>
+    /// <param name="reason">Why none is allowed.</param>
+    public static ParityTolerance Exact(string reason) => new(0, reason);
+
+    /// <summary>Two float32 evaluations of the same formula in another order of summation.</summary>
+    /// <param name="config">Says how many sublayers the errors pass through.</param>
+    /// <param name="weights">Stored type of the weights; narrower ones add their own rounding.</param>
+    /// <returns>The bound.</returns>
+    /// <remarks>
+    /// A dot product of length n rounds to about sqrt(n) eps; RMSNorm resets the scale, so the sublayers' errors add up like a random walk at
+    /// worst linearly. 64 eps a block leaves the factor 10 over what PyTorch itself differs by between float32 and float64.
+    /// </remarks>
+    public static ParityTolerance Float32(T5Config config, DType weights)
+    {
+        int blocks = config.NumLayers + config.NumDecoderLayers;
+        double bound = 64 * Eps32 * blocks;
+        return weights switch
+        {
+            DType.F32 => new(bound, $"float32 sums in another order: 64 eps x {blocks} blocks"),
+            DType.BF16 => new(bound + Rounding(8, blocks), $"weights rounded to bf16 (2^-9 each) through {blocks} blocks"),
+            DType.F16 => new(bound + Rounding(11, blocks), $"weights rounded to f16 (2^-12 each) through {blocks} blocks"),
+            _ => throw new ArgumentException($"parity: no tolerance is known for {weights.Name()} weights.", nameof(weights)),
+        };
+    }
+
+    // Each weight is off by half a unit of its last place at most; independent errors add as their root, eight matrices a block, and the
+    // residual stream's softmax and norm amplify them by a small factor.
+    private static double Rounding(int mantissaBits, int blocks) => 4 * Math.Pow(2, -mantissaBits - 1) * Math.Sqrt(8.0 * blocks);
+}
