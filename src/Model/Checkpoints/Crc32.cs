@@ -1,5 +1,6 @@
 // The check sum of zip (polynomial 0xEDB88320), eight bytes at a step. Deliberately not: CRC-32C, which TensorBoard uses.
 using System.Buffers.Binary;
+using System.Runtime.CompilerServices;
 
 namespace IptNative.Model.Checkpoints;
 
@@ -9,20 +10,26 @@ internal static class Crc32
     private static readonly uint[] Table = MakeTable();
 
     /// <summary>Continues a sum over more bytes; start with 0.</summary>
-    public static uint Append(uint crc, ReadOnlySpan<byte> data)
+    // One call may cover hundreds of megabytes: it must not start in the slow tier.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static unsafe uint Append(uint crc, ReadOnlySpan<byte> data)
     {
-        ReadOnlySpan<uint> t = Table;
         crc = ~crc;
-        while (data.Length >= 8)
+        fixed (uint* t = Table)
+        fixed (byte* start = data)
         {
-            uint a = BinaryPrimitives.ReadUInt32LittleEndian(data) ^ crc;
-            uint b = BinaryPrimitives.ReadUInt32LittleEndian(data[4..]);
-            crc = t[1792 + (int)(a & 255)] ^ t[1536 + (int)((a >> 8) & 255)] ^ t[1280 + (int)((a >> 16) & 255)] ^ t[1024 + (int)(a >> 24)]
-                ^ t[768 + (int)(b & 255)] ^ t[512 + (int)((b >> 8) & 255)] ^ t[256 + (int)((b >> 16) & 255)] ^ t[(int)(b >> 24)];
-            data = data[8..];
+            byte* p = start;
+            byte* end = start + data.Length;
+            for (; end - p >= 8; p += 8)
+            {
+                uint a = BinaryPrimitives.ReadUInt32LittleEndian(new ReadOnlySpan<byte>(p, 4)) ^ crc;
+                uint b = BinaryPrimitives.ReadUInt32LittleEndian(new ReadOnlySpan<byte>(p + 4, 4));
+                crc = t[1792 + (byte)a] ^ t[1536 + (byte)(a >> 8)] ^ t[1280 + (byte)(a >> 16)] ^ t[1024 + (a >> 24)]
+                    ^ t[768 + (byte)b] ^ t[512 + (byte)(b >> 8)] ^ t[256 + (byte)(b >> 16)] ^ t[b >> 24];
+            }
+            for (; p < end; p++)
+                crc = (crc >> 8) ^ t[(byte)(crc ^ *p)];
         }
-        foreach (byte x in data)
-            crc = (crc >> 8) ^ t[(int)((crc ^ x) & 255)];
         return ~crc;
     }
 

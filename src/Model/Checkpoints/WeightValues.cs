@@ -76,6 +76,8 @@ internal static unsafe class WeightValues
         return -1;
     }
 
+    // Few calls over many bytes: without the attribute the first checkpoint of a process is searched in the slow tier.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static bool Any<T>(ReadOnlySpan<T> span, T exponent)
         where T : unmanaged, IBinaryInteger<T>
     {
