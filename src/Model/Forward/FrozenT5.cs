@@ -1,0 +1,248 @@
+// The frozen model's forward passes: encode, score, decode step by step. Deliberately not: gradients (Backward/), search (Decoding/), text (Tokenizer/).
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
+using IptNative.Model.Decoding;
+using IptNative.Model.Onnx.Graph;
+
+namespace IptNative.Model.Forward;
+
+/// <summary>A T5 whose weights are never changed, run forward in ONNX Runtime.</summary>
+/// <remarks>
+/// The weights are the checkpoint's own memory, bound once as inputs of the graphs. Each graph's session is made when it is first needed, so that
+/// generating text never pays for the scoring graph. Results are views of memory that the next pass of the same kind fills anew; after the first
+/// steps a pass over shapes seen before allocates nothing. Not thread-safe: one pass at a time; several step decoders may be alive.
+/// </remarks>
+public sealed class FrozenT5 : IDisposable
+{
+    private readonly FrozenWeights _weights;
+    private readonly FrozenT5Options _options;
+    private readonly InputAssembler _inputs;
+    private readonly bool _ownsDevice;
+    private readonly Dictionary<(string Graph, TapeDetail Tape), GraphSession> _sessions = [];
+    private readonly Dictionary<(string Graph, TapeDetail Tape), GraphBinding> _bindings = [];
+    private readonly EncodedBatch _encoded = new();
+    private readonly DecodedBatch _decoded = new();
+    private readonly GrowingBuffer _encoderHidden;
+    private readonly GrowingBuffer _decoderHidden;
+    private readonly GrowingBuffer _logits;
+    private readonly GrowingBuffer _encoderBias;
+    private readonly GrowingBuffer _decoderBias;
+    private readonly List<GrowingBuffer> _encoderTape = [];
+    private readonly List<GrowingBuffer> _decoderTape = [];
+    private int _encoderBiasLength;
+    private int _decoderBiasLength;
+
+    private FrozenT5(Checkpoint checkpoint, FrozenT5Options options)
+    {
+        Config = checkpoint.Config;
+        _ownsDevice = options.Device is null;
+        Device = options.Device ?? new CpuDevice(threads: 1);
+        _options = options;
+        _weights = new FrozenWeights(Device, checkpoint);
+        // A tied head needs the embedding as f32 anyway; otherwise rows are widened as they are read.
+        Shared = Config.TieWordEmbeddings ? _weights.Float(T5Parameters.Shared) : _weights.Stored(T5Parameters.Shared);
+        _inputs = new InputAssembler(Device, Config, Shared);
+        _encoderHidden = new GrowingBuffer(Device, DType.F32, "encoder output");
+        _decoderHidden = new GrowingBuffer(Device, DType.F32, "decoder output");
+        _logits = new GrowingBuffer(Device, DType.F32, "logits");
+        _encoderBias = new GrowingBuffer(Device, DType.F32, "encoder position bias");
+        _decoderBias = new GrowingBuffer(Device, DType.F32, "decoder position bias");
+    }
+
+    /// <summary>The checkpoint's configuration.</summary>
+    public T5Config Config { get; }
+
+    /// <summary>Where results lie.</summary>
+    public CpuDevice Device { get; }
+
+    /// <summary>Bytes of f32 copies made so far of weights that are stored as f16 or bf16 (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
+    public long ExpandedBytes => _weights.ExpandedBytes;
+
+    internal FrozenWeights Weights => _weights;
+
+    internal Tensor Shared { get; }
+
+    /// <summary>Makes a checkpoint runnable. Reads no weight yet.</summary>
+    /// <param name="checkpoint">Outlives the model; not disposed by it.</param>
+    /// <param name="options">Null for the defaults.</param>
+    /// <returns>The model; dispose it.</returns>
+    /// <exception cref="ArgumentException">The configuration's position buckets are impossible, or the number of threads is negative.</exception>
+    public static FrozenT5 Load(Checkpoint checkpoint, FrozenT5Options? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        options ??= new FrozenT5Options();
+        ArgumentOutOfRangeException.ThrowIfNegative(options.Threads, nameof(options));
+        T5Config config = checkpoint.Config;
+        // Asked once here, so that an impossible configuration fails at load and not in the middle of a run.
+        RelativePositionBias.Bucket(0, bidirectional: true, config.RelativeAttentionNumBuckets, config.RelativeAttentionMaxDistance);
+        RelativePositionBias.Bucket(0, bidirectional: false, config.RelativeAttentionNumBuckets, config.RelativeAttentionMaxDistance);
+        return new FrozenT5(checkpoint, options);
+    }
+
+    /// <summary>Runs the encoder.</summary>
+    /// <param name="batch">Examples; padded here to the longest.</param>
+    /// <param name="prompts">The table that the examples' prompt numbers mean; null where none has a prompt.</param>
+    /// <param name="tape">Which sublayer inputs to keep.</param>
+    /// <returns>Valid until the next call.</returns>
+    /// <exception cref="ArgumentException">The batch or an example is empty, an id is outside the vocabulary, or a prompt is missing or as wide as another model's.</exception>
+    /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
+    public EncodedBatch Encode(T5Batch batch, PromptTable? prompts = null, TapeDetail tape = TapeDetail.None)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        (Tensor embeds, Tensor mask, Tensor places, int S) = _inputs.Source(batch, prompts);
+        int B = batch.Count;
+        int D = Config.DModel;
+        GraphBinding run = Binding("encoder", tape);
+        run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, S, D);
+        run.Input(T5RuntimeGraph.KeyMask, mask, B, S);
+        run.Input(T5RuntimeGraph.PositionBias, Bias(_encoderBias, ref _encoderBiasLength, "encoder", S), 1, Config.NumHeads, S, S);
+        Tensor hidden = _encoderHidden.Take((long)B * S * D);
+        run.Output(T5RuntimeGraph.EncoderHidden, hidden, B, S, D);
+        BindTape(run, "encoder", tape, _encoded.TapeList, _encoderTape, embeds, B, S);
+        run.Run();
+
+        _encoded.Batch = B;
+        _encoded.SourceLength = S;
+        _encoded.InputsEmbeds = embeds;
+        _encoded.Mask = mask;
+        _encoded.PromptPlaces = places;
+        _encoded.Hidden = hidden;
+        return _encoded;
+    }
+
+    /// <summary>Runs the decoder over whole targets (teacher forcing).</summary>
+    /// <param name="encoded">The encoded examples.</param>
+    /// <param name="batch">The same examples, with labels; the decoder reads them shifted right.</param>
+    /// <param name="tape">Which sublayer inputs to keep.</param>
+    /// <returns>Logits of every target position. Valid until the next call.</returns>
+    /// <exception cref="ArgumentException">The batch is another than the encoded one, has no labels, or a label is outside the vocabulary.</exception>
+    /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
+    public DecodedBatch Score(EncodedBatch encoded, T5Batch batch, TapeDetail tape = TapeDetail.None)
+    {
+        ArgumentNullException.ThrowIfNull(encoded);
+        ArgumentNullException.ThrowIfNull(batch);
+        if (encoded.Batch != batch.Count)
+            throw new ArgumentException($"scoring a batch: found {batch.Count} examples, expected the {encoded.Batch} that were encoded.", nameof(batch));
+        (Tensor embeds, Tensor labels, int T) = _inputs.Target(batch);
+        int B = batch.Count;
+        int D = Config.DModel;
+        GraphBinding run = Binding("decoder", tape);
+        run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, T, D);
+        run.Input(T5RuntimeGraph.EncoderHidden, encoded.Hidden, B, encoded.SourceLength, D);
+        run.Input(T5RuntimeGraph.KeyMask, encoded.Mask, B, encoded.SourceLength);
+        run.Input(T5RuntimeGraph.PositionBias, Bias(_decoderBias, ref _decoderBiasLength, "decoder", T), 1, Config.NumHeads, T, T);
+        Tensor logits = _logits.Take((long)B * T * Config.VocabSize);
+        run.Output(T5RuntimeGraph.Logits, logits, B, T, Config.VocabSize);
+        _decoded.Hidden = default;
+        if (tape != TapeDetail.None)
+        {
+            _decoded.Hidden = _decoderHidden.Take((long)B * T * D);
+            run.Output(T5RuntimeGraph.DecoderHidden, _decoded.Hidden, B, T, D);
+        }
+        BindTape(run, "decoder", tape, _decoded.TapeList, _decoderTape, embeds, B, T);
+        run.Run();
+
+        _decoded.Batch = B;
+        _decoded.TargetLength = T;
+        _decoded.Logits = logits;
+        _decoded.Labels = labels;
+        return _decoded;
+    }
+
+    /// <summary>Starts generating: computes the cross attention's keys and values, which the decoder then keeps.</summary>
+    /// <param name="encoded">The encoded examples; not needed any more after this call.</param>
+    /// <param name="beamsPerExample">Rows of each example, side by side; 1 or more.</param>
+    /// <returns>The decoder; dispose it before the model.</returns>
+    /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
+    public IStepDecoder StartDecoding(EncodedBatch encoded, int beamsPerExample = 1)
+    {
+        ArgumentNullException.ThrowIfNull(encoded);
+        ArgumentOutOfRangeException.ThrowIfLessThan(beamsPerExample, 1);
+        return new CachedStepDecoder(this, encoded, beamsPerExample);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (GraphBinding binding in _bindings.Values)
+            binding.Dispose();
+        foreach (GraphSession session in _sessions.Values)
+            session.Dispose();
+        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape])
+            buffer.Dispose();
+        _inputs.Dispose();
+        _weights.Dispose();
+        if (_ownsDevice)
+            Device.Dispose();
+    }
+
+    /// <summary>The session of one of the graphs, made when first asked for.</summary>
+    internal GraphSession Session(string graph, TapeDetail tape = TapeDetail.None)
+    {
+        if (!_sessions.TryGetValue((graph, tape), out GraphSession? session))
+        {
+            RuntimeGraph built = graph switch
+            {
+                "encoder" => T5RuntimeGraph.Encoder(Config, tape),
+                "decoder" => T5RuntimeGraph.Decoder(Config, tape),
+                "cross" => T5RuntimeGraph.Cross(Config),
+                _ => T5RuntimeGraph.Step(Config),
+            };
+            session = new GraphSession(built, Config, _weights, _options);
+            _sessions.Add((graph, tape), session);
+        }
+        return session;
+    }
+
+    /// <summary>A stack's relative_attention_bias.weight.</summary>
+    internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+
+    private GraphBinding Binding(string graph, TapeDetail tape)
+    {
+        if (!_bindings.TryGetValue((graph, tape), out GraphBinding? binding))
+        {
+            binding = Session(graph, tape).Bind();
+            _bindings.Add((graph, tape), binding);
+        }
+        return binding;
+    }
+
+    private void BindTape(GraphBinding run, string graph, TapeDetail tape, List<Tensor> list, List<GrowingBuffer> buffers, Tensor embeds, int batch, int length)
+    {
+        list.Clear();
+        if (tape == TapeDetail.None)
+            return;
+        list.Add(embeds);
+        IReadOnlyList<string> names = Session(graph, tape).Graph.Tape;
+        for (int i = 0; i < names.Count; i++)
+        {
+            if (i == buffers.Count)
+                buffers.Add(new GrowingBuffer(Device, DType.F32, $"{graph} tape"));
+            Tensor tensor = buffers[i].Take((long)batch * length * Config.DModel);
+            run.Output(names[i], tensor, batch, length, Config.DModel);
+            list.Add(tensor);
+        }
+    }
+
+    // [H, L, L], made anew only when the length changes: filling it costs a thousandth of the pass that reads it in every block.
+    private unsafe Tensor Bias(GrowingBuffer buffer, ref int madeFor, string stack, int length)
+    {
+        int H = Config.NumHeads;
+        Tensor bias = buffer.Take((long)H * length * length);
+        if (madeFor == length)
+            return bias;
+        bool bidirectional = stack == "encoder";
+        RelativePositionBias.Forward(Device, BiasTable(stack), bias, Config.RelativeAttentionNumBuckets, H, length, length, bidirectional, Config.RelativeAttentionMaxDistance);
+        if (!bidirectional)
+        {
+            // The causal mask is part of it. HF adds float.MinValue to the bias, which in float32 is float.MinValue.
+            for (int row = 0; row < H * length; row++)
+                new Span<float>((float*)bias.Address + (long)row * length, length)[(row % length + 1)..].Fill(float.MinValue);
+        }
+        madeFor = length;
+        return bias;
+    }
+}

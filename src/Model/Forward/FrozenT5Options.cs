@@ -1,0 +1,20 @@
+// How a frozen T5 runs on this machine.
+using IptNative.Kernels.Devices;
+
+namespace IptNative.Model.Forward;
+
+/// <summary>Settings of <see cref="FrozenT5"/>.</summary>
+public sealed record FrozenT5Options
+{
+    /// <summary>Threads of ONNX Runtime, the caller's included; 0 takes the machine's cores.</summary>
+    public int Threads { get; init; }
+
+    /// <summary>
+    /// Let ONNX Runtime's idle threads spin for a moment before they sleep (true). It shortens the gap between two ops;
+    /// turn it off where kernels of our own use the same cores between two passes.
+    /// </summary>
+    public bool AllowSpinning { get; init; } = true;
+
+    /// <summary>The device that results live on and that gathers embeddings; null makes one with a single thread.</summary>
+    public CpuDevice? Device { get; init; }
+}

@@ -1,0 +1,51 @@
+// A checkpoint's weights as ONNX Runtime's CPU kernels take them: f32. Mapped where the file has f32, else widened once, when first asked for.
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Checkpoints;
+
+namespace IptNative.Model.Forward;
+
+/// <summary>f32 views of a checkpoint's parameters.</summary>
+internal sealed class FrozenWeights(CpuDevice device, Checkpoint checkpoint) : IDisposable
+{
+    private readonly Dictionary<string, Tensor> _tensors = [];
+    private readonly List<DeviceBuffer> _expanded = [];
+
+    /// <summary>Bytes of the f32 copies made of narrower (or misaligned) weights.</summary>
+    public long ExpandedBytes { get; private set; }
+
+    /// <summary>A parameter in its stored type.</summary>
+    public Tensor Stored(string name)
+    {
+        Weight weight = checkpoint[name];
+        return new Tensor(device, weight.Address, weight.DType, weight.Shape.Elements);
+    }
+
+    /// <summary>A parameter as f32.</summary>
+    public Tensor Float(string name)
+    {
+        if (_tensors.TryGetValue(name, out Tensor tensor))
+            return tensor;
+        tensor = Stored(name);
+        // A file may put a tensor at any byte; a float that straddles its alignment is undefined for native code.
+        if (tensor.DType != DType.F32 || tensor.Address % sizeof(float) != 0)
+        {
+            DeviceBuffer buffer = device.Allocate(DType.F32, tensor.Elements, $"f32 copy of '{name}'");
+            _expanded.Add(buffer);
+            Conversion.ToF32(device, tensor, buffer.Tensor, tensor.Elements);
+            ExpandedBytes += DType.F32.ByteLength(tensor.Elements);
+            tensor = buffer.Tensor;
+        }
+        _tensors.Add(name, tensor);
+        return tensor;
+    }
+
+    public void Dispose()
+    {
+        foreach (DeviceBuffer buffer in _expanded)
+            buffer.Dispose();
+        _expanded.Clear();
+        _tensors.Clear();
+    }
+}

@@ -1,0 +1,135 @@
+// From ragged ids and prompts to the padded tensors of a pass: embeddings, mask, shifted decoder inputs.
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Config;
+
+namespace IptNative.Model.Forward;
+
+/// <summary>Lays a batch out in memory that is used again at every step.</summary>
+internal sealed unsafe class InputAssembler : IDisposable
+{
+    private readonly CpuDevice _device;
+    private readonly T5Config _config;
+    private readonly Tensor _shared;
+    private readonly GrowingBuffer _sourceIds;
+    private readonly GrowingBuffer _places;
+    private readonly GrowingBuffer _mask;
+    private readonly GrowingBuffer _sourceEmbeds;
+    private readonly GrowingBuffer _targetIds;
+    private readonly GrowingBuffer _targetEmbeds;
+    private readonly GrowingBuffer _labels;
+
+    public InputAssembler(CpuDevice device, T5Config config, Tensor shared)
+    {
+        _device = device;
+        _config = config;
+        _shared = shared;
+        _sourceIds = new GrowingBuffer(device, DType.I32, "input ids");
+        _places = new GrowingBuffer(device, DType.I32, "prompt places");
+        _mask = new GrowingBuffer(device, DType.I32, "attention mask");
+        _sourceEmbeds = new GrowingBuffer(device, DType.F32, "input embeddings");
+        _targetIds = new GrowingBuffer(device, DType.I32, "decoder input ids");
+        _targetEmbeds = new GrowingBuffer(device, DType.F32, "decoder input embeddings");
+        _labels = new GrowingBuffer(device, DType.I32, "labels");
+    }
+
+    /// <summary>Inputs of the encoder, padded to the longest example. Padding holds the pad token's embedding, as in HF; no result reads it.</summary>
+    public (Tensor Embeds, Tensor Mask, Tensor Places, int Length) Source(T5Batch batch, PromptTable? prompts)
+    {
+        int B = batch.Count;
+        int S = SourceLength(batch, prompts);
+        Tensor ids = _sourceIds.Take((long)B * S);
+        Tensor mask = _mask.Take((long)B * S);
+        Tensor places = _places.Take((long)B * PromptGather.PlaceWidth);
+        for (int b = 0; b < B; b++)
+        {
+            var row = new Span<int>((int*)ids.Address + (long)b * S, S);
+            ReadOnlySpan<int> text = batch.InputIds(b);
+            RequireIds(text, b, "input");
+            int prompt = batch.Prompt(b);
+            int length = prompt < 0 ? 0 : prompts!.Length(prompt); // SourceLength has refused a prompt without a table.
+            int position = batch.PromptPosition(b);
+            text[..position].CopyTo(row);
+            row.Slice(position, length).Fill(EmbeddingGather.Keep);
+            text[position..].CopyTo(row[(position + length)..]);
+            row[(text.Length + length)..].Fill(_config.PadTokenId);
+
+            var read = new Span<int>((int*)mask.Address + (long)b * S, S);
+            read[..(text.Length + length)].Fill(1);
+            read[(text.Length + length)..].Clear();
+
+            int* place = (int*)places.Address + (long)b * PromptGather.PlaceWidth;
+            place[0] = prompt < 0 ? 0 : prompts!.First(prompt);
+            place[1] = length;
+            place[2] = length == 0 ? 0 : position;
+        }
+        Tensor embeds = _sourceEmbeds.Take((long)B * S * _config.DModel);
+        EmbeddingGather.Forward(_device, _shared, ids, embeds, (long)B * S, _config.VocabSize, _config.DModel);
+        if (prompts is { Rows: > 0 })
+            PromptGather.Forward(_device, prompts.Values, places, embeds, prompts.Rows, B, S, _config.DModel);
+        return (embeds, mask, places, S);
+    }
+
+    /// <summary>Inputs of the decoder: the labels shifted right behind decoder_start_token_id, an ignored label read as padding; and the labels padded with -100.</summary>
+    /// <remarks>The only place that shifts. Source: HF T5PreTrainedModel._shift_right.</remarks>
+    public (Tensor Embeds, Tensor Labels, int Length) Target(T5Batch batch)
+    {
+        int B = batch.Count;
+        int T = batch.TargetLength;
+        if (T == 0)
+            throw new ArgumentException("scoring a batch: found no labels, expected at least one example with labels. Give them to T5Batch.Add.", nameof(batch));
+        Tensor ids = _targetIds.Take((long)B * T);
+        Tensor labels = _labels.Take((long)B * T);
+        for (int b = 0; b < B; b++)
+        {
+            ReadOnlySpan<int> target = batch.Labels(b);
+            RequireIds(target, b, "label", T5Batch.Ignore);
+            var row = new Span<int>((int*)labels.Address + (long)b * T, T);
+            target.CopyTo(row);
+            row[target.Length..].Fill(T5Batch.Ignore);
+            int* shifted = (int*)ids.Address + (long)b * T;
+            shifted[0] = _config.DecoderStartTokenId;
+            for (int t = 1; t < T; t++)
+                shifted[t] = row[t - 1] == T5Batch.Ignore ? _config.PadTokenId : row[t - 1];
+        }
+        Tensor embeds = _targetEmbeds.Take((long)B * T * _config.DModel);
+        EmbeddingGather.Forward(_device, _shared, ids, embeds, (long)B * T, _config.VocabSize, _config.DModel);
+        return (embeds, labels, T);
+    }
+
+    public void Dispose()
+    {
+        foreach (GrowingBuffer buffer in (ReadOnlySpan<GrowingBuffer>)[_sourceIds, _places, _mask, _sourceEmbeds, _targetIds, _targetEmbeds, _labels])
+            buffer.Dispose();
+    }
+
+    private int SourceLength(T5Batch batch, PromptTable? prompts)
+    {
+        if (batch.Count == 0)
+            throw new ArgumentException("encoding a batch: found no examples, expected at least one.", nameof(batch));
+        if (prompts is not null && prompts.DModel != _config.DModel)
+            throw new ArgumentException($"encoding a batch: the prompts are {prompts.DModel} wide, the model's d_model is {_config.DModel}. The prompt belongs to another model.", nameof(prompts));
+        int longest = 0;
+        for (int b = 0; b < batch.Count; b++)
+        {
+            int prompt = batch.Prompt(b);
+            if (prompt >= (prompts?.Count ?? 0))
+                throw new ArgumentException($"encoding a batch: example {b} wants prompt {prompt}, found {prompts?.Count ?? 0} prompts.", nameof(batch));
+            int length = checked(batch.InputIds(b).Length + (prompt < 0 ? 0 : prompts!.Length(prompt))); // Not null: the count above is positive.
+            if (length == 0)
+                throw new ArgumentException($"encoding a batch: example {b} has neither tokens nor a prompt, expected at least one position.", nameof(batch));
+            longest = Math.Max(longest, length);
+        }
+        return longest;
+    }
+
+    private void RequireIds(ReadOnlySpan<int> ids, int example, string what, int alsoAllowed = 0)
+    {
+        for (int i = 0; i < ids.Length; i++)
+        {
+            if ((uint)ids[i] >= (uint)_config.VocabSize && ids[i] != alsoAllowed)
+                throw new ArgumentException($"reading token ids: {what} {i} of example {example} is {ids[i]}, expected 0 to vocab_size - 1 = {_config.VocabSize - 1}. Do tokenizer and checkpoint belong together?", nameof(ids));
+        }
+    }
+}
