@@ -47,17 +47,6 @@ internal sealed class House(string root)
         }
     }
 
-    /// <summary>An empty folder beside the final place, so that a rename completes it. Leftovers of killed runs go first.</summary>
-    public string NewTemporaryFolder()
-    {
-        Directory.CreateDirectory(Deps);
-        foreach (string old in Directory.GetDirectories(Deps, "tmp.*"))
-            Directory.Delete(old, recursive: true);
-        string folder = Path.Combine(Deps, "tmp." + Environment.ProcessId);
-        Directory.CreateDirectory(folder);
-        return folder;
-    }
-
     /// <summary>Writes a file whole or not at all, and not at all when nothing changed: its time decides what is rebuilt.</summary>
     public static void WriteAtomically(string path, string text)
     {
@@ -67,4 +56,21 @@ internal sealed class House(string root)
         File.WriteAllText(temporary, text);
         File.Move(temporary, path, overwrite: true);
     }
+}
+
+/// <summary>An empty folder beside the final place, so that a rename completes it. Leftovers of killed runs go first; call with the lock held.</summary>
+internal sealed class TemporaryFolder : IDisposable
+{
+    public TemporaryFolder(House house)
+    {
+        Directory.CreateDirectory(house.Deps);
+        foreach (string old in Directory.GetDirectories(house.Deps, "tmp.*"))
+            Directory.Delete(old, recursive: true);
+        Path = System.IO.Path.Combine(house.Deps, "tmp." + Environment.ProcessId);
+        Directory.CreateDirectory(Path);
+    }
+
+    public string Path { get; }
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
 }

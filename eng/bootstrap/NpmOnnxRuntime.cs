@@ -25,14 +25,15 @@ internal static class NpmOnnxRuntime
         if (File.Exists(marker) && File.ReadAllText(marker) == wanted)
             return;
         if (!PluginFolders.TryGetValue(House.Rid, out string? plugins))
-            throw new BootstrapException($"ONNX Runtime: the configured NuGet sources have no Microsoft.ML.OnnxRuntime 1.29, and the npm package {Package} {version} has no native library for {House.Rid} (it has {string.Join(", ", PluginFolders.Keys)}). Configure a NuGet source that has it, or use one of those systems.");
+            throw new BootstrapException($"ONNX Runtime: Microsoft.ML.OnnxRuntime 1.29 could not be had from the configured NuGet sources, and the npm package {Package} {version} has no native library for {House.Rid} (it has {string.Join(", ", PluginFolders.Keys)}). Configure a NuGet source that has it, or use one of those systems.");
 
         House.Say($"fetching ONNX Runtime from the npm registry ({Package} {version}; 29 MB are kept)");
-        string folder = house.NewTemporaryFolder();
+        using var temporary = new TemporaryFolder(house);
+        string folder = temporary.Path;
         foreach (string name in (string[])["package.json", "package-lock.json", ".npmrc"])
             File.Copy(Path.Combine(house.Root, "eng", "npm", name), Path.Combine(folder, name));
         ToolResult result = Tool.TryRun("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], folder, TimeSpan.FromMinutes(10))
-            ?? throw new BootstrapException("ONNX Runtime: the configured NuGet sources have no Microsoft.ML.OnnxRuntime 1.29, and npm, its other road, was not found on PATH. Install Node.js with npm, or configure a NuGet source that has it.");
+            ?? throw new BootstrapException("ONNX Runtime: Microsoft.ML.OnnxRuntime 1.29 could not be had from the configured NuGet sources, and npm, its other road, was not found on PATH. Install Node.js with npm, or configure a NuGet source that has it.");
         string source = Path.Combine(folder, "node_modules", Package);
         if (!result.Ok || !Directory.Exists(source))
         {
@@ -51,7 +52,6 @@ internal static class NpmOnnxRuntime
         if (Directory.Exists(house.OnnxRuntime))
             Directory.Delete(house.OnnxRuntime, recursive: true);
         Directory.Move(kept, house.OnnxRuntime);
-        Directory.Delete(folder, recursive: true);
     }
 
     private static (string Version, string Integrity) Pin(House house)

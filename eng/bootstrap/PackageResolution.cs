@@ -32,7 +32,9 @@ internal static partial class PackageResolution
     public static void Ensure(House house, bool refresh = false)
     {
         string fingerprint = Fingerprint(house);
-        if (refresh || Read(house, "ResolutionFingerprint") != fingerprint)
+        string compiler = Read(house, "AheadOfTimeCompiler");
+        bool cacheWasCleared = compiler.Length > 0 && !File.Exists(compiler);
+        if (refresh || cacheWasCleared || Read(house, "ResolutionFingerprint") != fingerprint)
             Ask(house, fingerprint);
         if (Read(house, "OnnxRuntimeSource") == "npm")
             NpmOnnxRuntime.Ensure(house);
@@ -56,20 +58,19 @@ internal static partial class PackageResolution
     private static void Ask(House house, string fingerprint)
     {
         House.Say("asking the NuGet sources for ONNX Runtime, ILGPU, Microsoft.ML.Tokenizers and the ahead-of-time compiler");
-        string folder = house.NewTemporaryFolder();
-        Dictionary<Question, Reply> replies = Probe(folder, [Gpu, Ilgpu, Tokenizers, Compiler]);
+        using var folder = new TemporaryFolder(house);
+        Dictionary<Question, Reply> replies = Probe(folder.Path, [Gpu, Ilgpu, Tokenizers, Compiler]);
         Question onnxRuntime = Gpu;
         if (replies[Gpu].Answer == Answer.Missing)
         {
             onnxRuntime = Cpu;
-            replies[Cpu] = Probe(folder, [Cpu])[Cpu];
+            replies[Cpu] = Probe(folder.Path, [Cpu])[Cpu];
         }
-        Directory.Delete(folder, recursive: true);
 
         Reply? unreachable = replies.Values.FirstOrDefault(reply => reply.Answer == Answer.Unreachable);
         if (unreachable is not null)
-            House.Say($"the NuGet sources did not answer ({unreachable.Error}); going on as if they had none of these packages. "
-                + "Ask again with: eng/bootstrap.sh resolve --refresh");
+            House.Say($"the NuGet sources did not answer ({unreachable.Error}); going on without what they may have. "
+                + "They are asked again at the next build");
 
         bool Has(Question question) => replies[question].Answer == Answer.Found;
         var properties = new (string Name, string Value)[]
@@ -82,7 +83,8 @@ internal static partial class PackageResolution
             ("TokenizersSource", Has(Tokenizers) ? "nuget" : "none"),
             ("TokenizersVersion", replies[Tokenizers].Version),
             ("AheadOfTimeCompiler", Has(Compiler) ? CompilerPath(replies[Compiler]) : ""),
-            ("ResolutionFingerprint", fingerprint),
+            // An answer that a dead network gave is not kept for longer than this build.
+            ("ResolutionFingerprint", unreachable is null ? fingerprint : "provisional"),
         };
         var props = new XDocument(new XElement("Project",
             new XComment(" Written by the bootstrap: which packages the configured sources have. To ask again, delete this file. "),
@@ -138,7 +140,7 @@ internal static partial class PackageResolution
             string? other = errors.FirstOrDefault(line => ErrorCode().Match(line).Groups[1].Value is not ("NU1101" or "NU1102"));
             return other is null
                 ? new Reply(Answer.Missing, "", "", "")
-                : new Reply(Answer.Unreachable, "", "", ErrorCode().Match(other) is { Success: true } m ? other[m.Groups[1].Index..] : other);
+                : new Reply(Answer.Unreachable, "", "", ErrorCode().Match(other) is { Success: true } m ? Trailer().Replace(other[m.Groups[1].Index..], "") : other);
         }
         using JsonDocument json = JsonDocument.Parse(File.ReadAllBytes(assets));
         string packageFolder = json.RootElement.GetProperty("packageFolders").EnumerateObject().First().Name;
@@ -159,4 +161,8 @@ internal static partial class PackageResolution
 
     [GeneratedRegex(@"error (NU\d+|MSB\d+|NETSDK\d+)")]
     private static partial Regex ErrorCode();
+
+    /// <summary>The project that MSBuild appends to a message: a temporary file of ours, of no use to anyone.</summary>
+    [GeneratedRegex(@"\s*\[[^\]]*\]\s*$")]
+    private static partial Regex Trailer();
 }

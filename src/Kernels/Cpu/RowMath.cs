@@ -1,5 +1,5 @@
 // Sums and maxima of one row, sums in double. Deliberately not parallel: a row belongs to one thread. The loops are compiled at full
-// optimisation at once, as every kernel loop here: unoptimised, a wrapped vector is a hundred times slower.
+// optimisation at once, as every kernel loop here: unoptimised, a wrapped vector is some forty times slower (measured on Zen 5).
 using System.Runtime.CompilerServices;
 
 namespace IptNative.Kernels.Cpu;

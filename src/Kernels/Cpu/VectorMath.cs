@@ -1,6 +1,6 @@
 // exp, tanh and the logistic function for every vector width, written once. Deliberately not: libm. Error bounds are
-// measured in VectorMathTests. Why not .NET's Vector512.Exp or TensorPrimitives: they go through double or through a
-// second pass over memory; fused in float the op is bound by memory again.
+// measured in VectorMathTests. Why not TensorPrimitives: it works on whole arrays, a second pass over memory where these fuse
+// with what stands around them; and its Tanh took 0.54 ns per element where this one takes 0.32 (one Zen 5 core, 64 K elements).
 using System.Runtime.CompilerServices;
 
 namespace IptNative.Kernels.Cpu;

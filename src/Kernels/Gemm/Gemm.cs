@@ -16,12 +16,13 @@ public static class Gemm
     /// <param name="device">Holds the operands and does the work.</param>
     /// <param name="args">Operands and dimensions.</param>
     /// <exception cref="ArgumentException">Dimensions, strides or element types do not fit.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
     public static void Run(ComputeDevice device, in GemmArgs args)
     {
         ArgumentNullException.ThrowIfNull(device);
         args.Validate(device);
         if (device is not CpuDevice cpu)
-            throw new ArgumentException($"Gemm: no implementation for device {device.Name}.", nameof(device));
+            throw Require.NoKernel("Gemm.Run", device);
         if (Vector512.IsHardwareAccelerated)
             RunWith<MicroKernel512>(cpu, args);
         else if (Vector256.IsHardwareAccelerated)

@@ -3,6 +3,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
 
@@ -25,21 +26,32 @@ internal static unsafe class Packing
         {
             for (int k = 0; k < kc; k++, panel += 32)
             {
-                source.Load16(k0 + k, i0).Store(panel);
-                source.Load16(k0 + k, i0 + 16).Store(panel + 16);
+                source.Load<F32x16>(k0 + k, i0).Store(panel);
+                source.Load<F32x16>(k0 + k, i0 + 16).Store(panel + 16);
             }
-            return;
         }
-        int vectors = Vector128.IsHardwareAccelerated ? valid & ~3 : 0;
-        for (int k = 0; k < kc; k++, panel += width)
+        else if (Vector128.IsHardwareAccelerated && valid == 12 && width == 12)
         {
-            int i = 0;
-            for (; i < vectors; i += 4)
-                source.Load4(k0 + k, i0 + i).Store(panel + i);
-            for (; i < valid; i++)
-                panel[i] = source.Load1(k0 + k, i0 + i);
-            for (; i < width; i++)
-                panel[i] = 0;
+            for (int k = 0; k < kc; k++, panel += 12)
+            {
+                source.Load<F32x4>(k0 + k, i0).Store(panel);
+                source.Load<F32x4>(k0 + k, i0 + 4).Store(panel + 4);
+                source.Load<F32x4>(k0 + k, i0 + 8).Store(panel + 8);
+            }
+        }
+        else
+        {
+            int vectors = Vector128.IsHardwareAccelerated ? valid & ~3 : 0;
+            for (int k = 0; k < kc; k++, panel += width)
+            {
+                int i = 0;
+                for (; i < vectors; i += 4)
+                    source.Load<F32x4>(k0 + k, i0 + i).Store(panel + i);
+                for (; i < valid; i++)
+                    source.Load<F32x1>(k0 + k, i0 + i).Store(panel + i);
+                for (; i < width; i++)
+                    panel[i] = 0;
+            }
         }
     }
 
@@ -71,10 +83,10 @@ internal static unsafe class Packing
                 for (; k < kc; k++)
                 {
                     float* column = panel + (long)k * width + i;
-                    column[0] = source.Load1(i0 + i, k0 + k);
-                    column[1] = source.Load1(i0 + i + 1, k0 + k);
-                    column[2] = source.Load1(i0 + i + 2, k0 + k);
-                    column[3] = source.Load1(i0 + i + 3, k0 + k);
+                    source.Load<F32x1>(i0 + i, k0 + k).Store(column);
+                    source.Load<F32x1>(i0 + i + 1, k0 + k).Store(column + 1);
+                    source.Load<F32x1>(i0 + i + 2, k0 + k).Store(column + 2);
+                    source.Load<F32x1>(i0 + i + 3, k0 + k).Store(column + 3);
                 }
             }
         }
@@ -84,7 +96,7 @@ internal static unsafe class Packing
             if (i < valid)
             {
                 for (int k = 0; k < kc; k++)
-                    row[(long)k * width] = source.Load1(i0 + i, k0 + k);
+                    source.Load<F32x1>(i0 + i, k0 + k).Store(row + (long)k * width);
             }
             else
             {
@@ -98,8 +110,8 @@ internal static unsafe class Packing
     private static void Transpose4x4<TSource>(TSource source, long row, long column, float* to, int stride)
         where TSource : unmanaged, IPackSource<TSource>
     {
-        Vector128<float> r0 = source.Load4(row, column), r1 = source.Load4(row + 1, column);
-        Vector128<float> r2 = source.Load4(row + 2, column), r3 = source.Load4(row + 3, column);
+        Vector128<float> r0 = Four(source, row, column), r1 = Four(source, row + 1, column);
+        Vector128<float> r2 = Four(source, row + 2, column), r3 = Four(source, row + 3, column);
         Vector128<float> low01 = Sse.UnpackLow(r0, r1), low23 = Sse.UnpackLow(r2, r3);
         Vector128<float> high01 = Sse.UnpackHigh(r0, r1), high23 = Sse.UnpackHigh(r2, r3);
         Sse.MoveLowToHigh(low01, low23).Store(to);
@@ -113,8 +125,8 @@ internal static unsafe class Packing
     private static void Transpose4x16<TSource>(TSource source, long row, long column, float* to, int stride)
         where TSource : unmanaged, IPackSource<TSource>
     {
-        Vector512<float> r0 = source.Load16(row, column), r1 = source.Load16(row + 1, column);
-        Vector512<float> r2 = source.Load16(row + 2, column), r3 = source.Load16(row + 3, column);
+        Vector512<float> r0 = Sixteen(source, row, column), r1 = Sixteen(source, row + 1, column);
+        Vector512<float> r2 = Sixteen(source, row + 2, column), r3 = Sixteen(source, row + 3, column);
         Vector512<double> low01 = Avx512F.UnpackLow(r0, r1).AsDouble(), low23 = Avx512F.UnpackLow(r2, r3).AsDouble();
         Vector512<double> high01 = Avx512F.UnpackHigh(r0, r1).AsDouble(), high23 = Avx512F.UnpackHigh(r2, r3).AsDouble();
         StoreLanes(Avx512F.UnpackLow(low01, low23).AsSingle(), to, stride);
@@ -122,6 +134,15 @@ internal static unsafe class Packing
         StoreLanes(Avx512F.UnpackLow(high01, high23).AsSingle(), to + 2 * stride, stride);
         StoreLanes(Avx512F.UnpackHigh(high01, high23).AsSingle(), to + 3 * stride, stride);
     }
+
+    // The lane structs hold nothing but their register.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> Four<TSource>(TSource source, long row, long column)
+        where TSource : unmanaged, IPackSource<TSource> => Unsafe.BitCast<F32x4, Vector128<float>>(source.Load<F32x4>(row, column));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Sixteen<TSource>(TSource source, long row, long column)
+        where TSource : unmanaged, IPackSource<TSource> => Unsafe.BitCast<F32x16, Vector512<float>>(source.Load<F32x16>(row, column));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void StoreLanes(Vector512<float> columns, float* to, int stride)

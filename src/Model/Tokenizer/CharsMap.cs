@@ -1,5 +1,6 @@
 // Reads SentencePiece's precompiled character map. Deliberately not: whitespace rules (TextNormalizer) and building such maps.
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 
 namespace IptNative.Model.Tokenizer;
 
@@ -31,9 +32,9 @@ internal sealed class CharsMap
         if (trieBytes == 0 || trieBytes % 4 != 0 || trieBytes > blob.Length - 4)
             throw Invalid(source, $"its trie claims {trieBytes} bytes, expected a multiple of 4 between 4 and {blob.Length - 4}");
 
-        _units = new uint[trieBytes / 4];
-        for (int i = 0; i < _units.Length; i++)
-            _units[i] = BinaryPrimitives.ReadUInt32LittleEndian(blob[(4 + (4 * i))..]);
+        _units = MemoryMarshal.Cast<byte, uint>(blob.Slice(4, (int)trieBytes)).ToArray();
+        if (!BitConverter.IsLittleEndian)
+            BinaryPrimitives.ReverseEndianness(_units, _units);
         _replacements = blob[(4 + (int)trieBytes)..].ToArray();
         Check(source);
     }

@@ -10,7 +10,7 @@ namespace IptNative.Model.Tokenizer;
 /// &lt;extra_id_0&gt; to &lt;extra_id_N&gt; and of user-added tokens become their ids: leftmost first, then longest; "&lt;extra_id_100&gt;", "&lt;EXTRA_ID_0&gt;" and "&lt;extra_id_00&gt;" are
 /// ordinary text. White space on both sides of a sentinel belongs to it (lstrip and rstrip, unless the files say otherwise), and the text between two tokens is segmented
 /// on its own: after a sentinel a word begins with ▁ again, unless tokenizer_config.json has legacy=false.
-/// Lone surrogates are read as U+FFFD. Thread-safe.
+/// Lone surrogates are read as U+FFFD, which T5's character map turns into a space. Thread-safe.
 /// Differs from HF's fast tokenizers: the character map replaces the longest match, as SentencePiece does, not whole grapheme clusters by the shortest one.
 /// Source: sentencepiece (normalizer.cc, unigram_model.cc, sentencepiece_processor.cc); transformers tokenization_t5.py.
 /// </remarks>

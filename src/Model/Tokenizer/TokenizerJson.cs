@@ -54,6 +54,8 @@ internal static class TokenizerJson
         PieceTable.Builder builder = new(path);
         foreach (JsonElement entry in model.GetProperty("vocab").EnumerateArray())
         {
+            if (entry.GetArrayLength() != 2)
+                throw Invalid(path, $"piece {builder.Count} has {entry.GetArrayLength()} values, expected its text and its score");
             string piece = entry[0].GetString() ?? "";
             bool isByte = byteFallback && piece.Length == 6 && piece.StartsWith("<0x", StringComparison.Ordinal) && piece[5] == '>';
             builder.Add(System.Text.Encoding.UTF8.GetBytes(piece), entry[1].GetDouble(), isByte ? PieceType.Byte : PieceType.Normal);

@@ -27,7 +27,7 @@ internal static class TokenizerFixture
     public static string NewFolder() => Directory.CreateTempSubdirectory("iptnative-tokenizer-").FullName;
 
     /// <summary>Writes a SentencePiece model of the given pieces.</summary>
-    public static byte[] Model(IEnumerable<(string Piece, float Score, int Type)> pieces, bool byteFallback = false, int modelType = 1, byte[]? charsMap = null, bool dummyPrefix = true, bool removeSpaces = true, bool suffix = false)
+    public static byte[] WriteModel(IEnumerable<(string Piece, float Score, int Type)> pieces, bool byteFallback = false, int modelType = 1, byte[]? charsMap = null, bool dummyPrefix = true, bool removeSpaces = true, bool suffix = false)
     {
         List<byte> model = [];
         foreach ((string piece, float score, int type) in pieces)
