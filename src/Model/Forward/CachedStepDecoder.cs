@@ -185,7 +185,7 @@ internal sealed unsafe class CachedStepDecoder : IStepDecoder
         bool even = texts.Count * beams == textOfRow.Length;
         for (int r = 0; even && r < textOfRow.Length; r++)
             even = texts[r / beams] == textOfRow[r];
-        int[] gather = even ? [.. texts] : textOfRow;
+        int[] gather = even ? [.. texts] : [.. textOfRow];
         for (int r = 0; r < textOfRow.Length; r++)
             textOfRow[r] = even ? r / beams : r;
         _textOfRow = textOfRow;
