@@ -10,7 +10,7 @@ internal static class Goldens
     public static T[] Read<T>(string name)
         where T : unmanaged
     {
-        byte[] bytes = File.ReadAllBytes(Path.Combine(Folder(), name + ".npy"));
+        byte[] bytes = File.ReadAllBytes(PathOf(name + ".npy"));
         int header = bytes[8] | bytes[9] << 8;
         string text = Encoding.ASCII.GetString(bytes, 10, header);
         string type = typeof(T) == typeof(float) ? "<f4" : typeof(T) == typeof(double) ? "<f8" : "<i8";
@@ -19,7 +19,9 @@ internal static class Goldens
             : throw new InvalidDataException($"{name}.npy: found {text}, expected {type}.");
     }
 
-    public static double Expected(string name) => (double)JsonNode.Parse(File.ReadAllText(Path.Combine(Folder(), "expected.json")))![name]!; // present: the fixture is in the repository
+    public static double Expected(string name) => (double)JsonNode.Parse(File.ReadAllText(PathOf("expected.json")))![name]!; // present: the fixture is in the repository
+
+    public static string PathOf(string file) => Path.Combine(Folder(), file);
 
     private static string Folder()
     {

@@ -39,6 +39,8 @@ internal readonly unsafe struct F32x1(float value) : ISimd<F32x1>
 
     public static F32x1 Abs(F32x1 a) => new(MathF.Abs(a._v));
 
+    public static F32x1 Sqrt(F32x1 a) => new(MathF.Sqrt(a._v));
+
     public static F32x1 CopySign(F32x1 a, F32x1 sign) => new(MathF.CopySign(a._v, sign._v));
 
     public static F32x1 SelectLess(F32x1 a, F32x1 b, F32x1 yes, F32x1 no) => a._v < b._v ? yes : no;

@@ -59,6 +59,9 @@ internal readonly unsafe struct F32x16(Vector512<float> value) : ISimd<F32x16>
     public static F32x16 Abs(F32x16 a) => new(Vector512.Abs(a._v));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32x16 Sqrt(F32x16 a) => new(Vector512.Sqrt(a._v));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F32x16 CopySign(F32x16 a, F32x16 sign) => new(Vector512.CopySign(a._v, sign._v));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

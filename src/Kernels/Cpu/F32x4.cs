@@ -59,6 +59,9 @@ internal readonly unsafe struct F32x4(Vector128<float> value) : ISimd<F32x4>
     public static F32x4 Abs(F32x4 a) => new(Vector128.Abs(a._v));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32x4 Sqrt(F32x4 a) => new(Vector128.Sqrt(a._v));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F32x4 CopySign(F32x4 a, F32x4 sign) => new(Vector128.CopySign(a._v, sign._v));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

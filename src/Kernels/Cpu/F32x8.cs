@@ -59,6 +59,9 @@ internal readonly unsafe struct F32x8(Vector256<float> value) : ISimd<F32x8>
     public static F32x8 Abs(F32x8 a) => new(Vector256.Abs(a._v));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32x8 Sqrt(F32x8 a) => new(Vector256.Sqrt(a._v));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static F32x8 CopySign(F32x8 a, F32x8 sign) => new(Vector256.CopySign(a._v, sign._v));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

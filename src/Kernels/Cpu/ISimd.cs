@@ -45,6 +45,9 @@ internal unsafe interface ISimd<TSelf>
 
     static abstract TSelf Abs(TSelf a);
 
+    /// <summary>Correctly rounded square root.</summary>
+    static abstract TSelf Sqrt(TSelf a);
+
     /// <summary>Magnitude of <paramref name="a"/>, sign of <paramref name="sign"/>.</summary>
     static abstract TSelf CopySign(TSelf a, TSelf sign);
 
