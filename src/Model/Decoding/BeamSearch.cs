@@ -97,7 +97,7 @@ internal sealed class BeamSearch
         {
             int rowNumber = step == 0 ? firstRow : firstRow + b;
             ReadOnlySpan<float> row = logits.Slice(rowNumber * vocab, vocab);
-            if (step > 0 || b == 0) norm = LogSumExp.Of(row, rowNumber, step);
+            if (step > 0 || b == 0) norm = LogSumExp.Of(row, rowNumber, step, out _);
             double offset = example.Scores[b] - norm;
             for (int v = 0; v < vocab; v++)
             {

@@ -1,5 +1,7 @@
 // The normaliser of a row of logits. Deliberately not a softmax: decoding needs log probabilities of few tokens, never the whole row.
 using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace IptNative.Model.Decoding;
 
@@ -10,27 +12,34 @@ internal static class LogSumExp
     /// <param name="logits">[V] logits; minus infinity is a token that cannot be.</param>
     /// <param name="row">Row number, for the message.</param>
     /// <param name="step">Step number from 0, for the message.</param>
+    /// <param name="max">The largest logit.</param>
     /// <returns>log(sum(exp(logits))).</returns>
     /// <remarks>Row maximum subtracted. exp in float, summed in double: relative error of the sum about 1e-7, of a log probability about 1e-7 absolute.</remarks>
     /// <exception cref="InvalidDataException">A logit is NaN or plus infinity, or all are minus infinity.</exception>
-    public static double Of(ReadOnlySpan<float> logits, int row, int step)
+    // Full optimisation from the first call: the whole vocabulary passes through here at every step.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static double Of(ReadOnlySpan<float> logits, int row, int step, out float max)
     {
-        float max = float.NegativeInfinity;
-        foreach (float x in logits)
-            if (x > max) max = x;
+        // A NaN in a vector's lane spreads or is lost, depending on its place; the sum below meets it again either way.
+        ReadOnlySpan<Vector<float>> vectors = MemoryMarshal.Cast<float, Vector<float>>(logits);
+        ReadOnlySpan<float> rest = logits[(vectors.Length * Vector<float>.Count)..];
+        var lanes = new Vector<float>(float.NegativeInfinity);
+        foreach (Vector<float> x in vectors) lanes = Vector.Max(lanes, x);
+        max = float.NegativeInfinity;
+        for (int i = 0; i < Vector<float>.Count; i++) max = Math.Max(max, lanes[i]);
+        foreach (float x in rest) max = Math.Max(max, x);
         double sum = double.NaN;
         if (float.IsFinite(max))
         {
             Vector<double> sums = Vector<double>.Zero;
             var shift = new Vector<float>(max);
-            int i = 0;
-            for (; i <= logits.Length - Vector<float>.Count; i += Vector<float>.Count)
+            foreach (Vector<float> x in vectors)
             {
-                Vector.Widen(Vector.Exp(new Vector<float>(logits[i..]) - shift), out Vector<double> low, out Vector<double> high);
+                Vector.Widen(Vector.Exp(x - shift), out Vector<double> low, out Vector<double> high);
                 sums += low + high;
             }
             sum = Vector.Sum(sums);
-            for (; i < logits.Length; i++) sum += MathF.Exp(logits[i] - max);
+            foreach (float x in rest) sum += MathF.Exp(x - max);
         }
         if (double.IsFinite(sum)) return max + Math.Log(sum);
         int bad = 0;

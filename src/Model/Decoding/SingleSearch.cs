@@ -88,9 +88,9 @@ internal sealed class SingleSearch
 
     private int Advance(ref Row row, ReadOnlySpan<float> logits, int decoderRow, int step)
     {
-        double norm = LogSumExp.Of(logits, decoderRow, step);
+        double norm = LogSumExp.Of(logits, decoderRow, step, out float max);
         int forbidden = step < _options.MinLength ? _eos : -1;
-        int token = _sampler is null ? ArgMax(logits, forbidden) : _sampler.Draw(logits, forbidden, ref row.Random);
+        int token = _sampler is null ? ArgMax(logits, max, forbidden) : _sampler.Draw(logits, forbidden, ref row.Random);
         double logProb = logits[token] - norm;
         row.Sum += logProb;
         row.LogProbs?.Add((float)logProb);
@@ -99,8 +99,10 @@ internal sealed class SingleSearch
         return token;
     }
 
-    private static int ArgMax(ReadOnlySpan<float> logits, int forbidden)
+    private static int ArgMax(ReadOnlySpan<float> logits, float max, int forbidden)
     {
+        int first = logits.IndexOf(max);
+        if (first != forbidden) return first;
         int best = forbidden == 0 ? 1 : 0;
         for (int v = best + 1; v < logits.Length; v++)
             if (logits[v] > logits[best] && v != forbidden) best = v;

@@ -74,12 +74,26 @@ public sealed class BeamSearchTests
         Assert.True(texts[0].Score >= texts[1].Score && texts[1].Score >= texts[2].Score);
     }
 
-    [Fact]
-    public void LogitsThatAreNotFiniteAreNamed()
+    // Places in the vector lanes and in the remainder behind them, for 4, 8 and 16 lanes.
+    [Theory]
+    [InlineData(3, 1, float.NaN)]
+    [InlineData(37, 0, float.NaN)]
+    [InlineData(37, 20, float.PositiveInfinity)]
+    [InlineData(37, 36, float.NaN)]
+    public void LogitsThatAreNotFiniteAreNamed(int vocab, int place, float value)
     {
-        float[][][][] table = [TableStepDecoder.Constant(0, 1, 2)[0], TableStepDecoder.Constant(0, float.NaN, 2)[0]];
-        using var decoder = new TableStepDecoder(table);
+        var bad = new float[vocab];
+        bad[place] = value;
+        using var decoder = new TableStepDecoder([TableStepDecoder.Constant(new float[vocab])[0], TableStepDecoder.Constant(bad)[0]]);
         InvalidDataException e = Assert.Throws<InvalidDataException>(() => Generator.Generate(decoder, new GenerationOptions { NumBeams = 2 }, 0, 1));
-        Assert.Contains("row 1 at step 0 are not finite (token 1: NaN)", e.Message, StringComparison.Ordinal);
+        Assert.Contains($"row 1 at step 0 are not finite (token {place}: {value})", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void LogitsWithoutAnyProbabilityAreNamed()
+    {
+        float[] none = [.. Enumerable.Repeat(float.NegativeInfinity, 5)];
+        using var decoder = new TableStepDecoder(TableStepDecoder.Constant(none));
+        Assert.Contains("row 0 at step 0 are not finite", Assert.Throws<InvalidDataException>(() => Generator.Generate(decoder, new(), 0, 1)).Message, StringComparison.Ordinal);
     }
 }

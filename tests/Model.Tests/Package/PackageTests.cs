@@ -112,12 +112,24 @@ public sealed class PackageTests : IDisposable
             bool kept = p.Name.EndsWith("layer_norm.weight", StringComparison.Ordinal) || p.Name.EndsWith("relative_attention_bias.weight", StringComparison.Ordinal);
             Assert.Equal(kept ? DType.F32 : dtype, found.DType);
             Assert.Equal(0, found.Address % 64);
-            // Rounding to nearest: half a unit in the last place, 2^-9 of the number for bfloat16, 2^-12 for half above its subnormals.
-            double relative = kept ? 0 : dtype == DType.BF16 ? 1.0 / 512 : 1.0 / 4096;
+            // Rounding to nearest: half a unit in the last place, at most 2^-8 of the number for bfloat16, 2^-11 for half above its subnormals.
+            double relative = kept ? 0 : dtype == DType.BF16 ? 1.0 / 256 : 1.0 / 2048;
             double absolute = dtype == DType.F16 && !kept ? Math.Pow(2, -25) : 0;
             for (int i = 0; i < expected.Length; i++)
                 Assert.True(Math.Abs(actual[i] - expected[i]) <= relative * Math.Abs(expected[i]) + absolute, $"{p.Name}[{i}] is {actual[i]:R}, expected {expected[i]:R}");
         }
+    }
+
+    // model_bf16.safetensors was rounded by PyTorch.
+    [Fact]
+    public void BFloat16IsPyTorchsBitForBit()
+    {
+        using SourceCheckpoint source = new();
+        PackageExporter.Export(source, Out, new(DType.BF16));
+        using Checkpoint package = OnnxCheckpoints.Open(Out);
+        using TensorFile torch = TensorFile.Open(Path.Combine(Goldens.Folder, "model_bf16.safetensors"));
+        foreach (string name in torch.Names.Where(n => package[n].DType == DType.BF16))
+            Assert.Equal(WeightValues.ToFloats(torch[name], "torch"), WeightValues.ToFloats(package[name], "package"));
     }
 
     [Theory]
@@ -221,7 +233,11 @@ public sealed class PackageTests : IDisposable
         PackageExporter.Export(source, Out, new()); // an empty folder is as good as none
         IOException taken = Assert.Throws<IOException>(() => PackageExporter.Export(source, Out, new(DType.BF16)));
         Assert.Contains("--overwrite", taken.Message, StringComparison.Ordinal);
+        File.WriteAllText(Path.Combine(Out, "README.md"), "mine");
+        File.WriteAllText(Path.Combine(Out, "spiece.model"), "of the package that goes");
         PackageExporter.Export(source, Out, new(DType.BF16, Overwrite: true));
+        Assert.Equal("mine", File.ReadAllText(Path.Combine(Out, "README.md")));
+        Assert.False(File.Exists(Path.Combine(Out, "spiece.model")));
         using (Checkpoint package = OnnxCheckpoints.Open(Out))
             Assert.Equal(DType.BF16, package[Q].DType);
         Assert.Equal(["t5"], Entries());

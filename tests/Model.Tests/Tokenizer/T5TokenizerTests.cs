@@ -54,12 +54,16 @@ public sealed class T5TokenizerTests
             Assert.Equal(line.Decoded, T5.Decode(T5.Encode(line.Decoded, false)));
     }
 
-    [Theory]
-    [InlineData("a\uD800b")]
-    [InlineData("a\uDC00b")]
-    [InlineData("a\uDC00\uD800b")]
-    public void ALoneSurrogateIsReadAsTheReplacementCharacter(string text) =>
-        Assert.Equal(T5.Encode(new string([.. text.Select(c => char.IsSurrogate(c) ? '\uFFFD' : c)]), false), T5.Encode(text, false));
+    [Fact]
+    public void ALoneSurrogateIsReadAsTheReplacementCharacter()
+    {
+        // Not theory data: attributes are stored as UTF-8, which has no lone surrogates.
+        foreach (string text in (string[])["a\uD800b", "a\uDC00b", "a\uDC00\uD800b", "\uD83D", new('\uD800', 300_000)])
+        {
+            string replaced = new([.. text.Select(c => char.IsSurrogate(c) ? '\uFFFD' : c)]);
+            Assert.Equal(T5.Encode(replaced, false), T5.Encode(text, false));
+        }
+    }
 
     [Theory]
     [InlineData("a", 1_000_000)]
@@ -69,13 +73,12 @@ public sealed class T5TokenizerTests
     [InlineData("the ", 100_000)]
     [InlineData("\uFDFA", 100_000)]
     [InlineData("e\u0301", 200_000)]
-    [InlineData("\uD800", 300_000)]
     public void HugeTextsAreEncodedInLinearTime(string unit, int count)
     {
         // Nothing is timed: linear time is well under a second here, quadratic time would be hours.
         string text = new StringBuilder(unit.Length * count).Insert(0, unit, count).ToString();
         int[] ids = T5.Encode(text, false);
-        Assert.Equal(unit is " " or "\uD800", ids.Length == 0); // T5's character map makes a space of U+FFFD.
+        Assert.Equal(unit == " ", ids.Length == 0);
         Assert.All(ids.Distinct(), id => Assert.InRange(id, 0, T5.Count - 1));
         Assert.NotNull(T5.Decode(ids));
     }

@@ -23,6 +23,8 @@ public static class PackageExporter
     // The source's companions that belong to using it, where it has them.
     private static readonly string[] Companions = ["spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json"];
 
+    private static readonly string[] Written = [PackageManifest.ModelFile, PackageManifest.DataFile, PackageManifest.FileName, "config.json", .. Companions];
+
     /// <summary>Writes a package.</summary>
     /// <param name="source">An opened checkpoint of any format; its copies of tensors are released one by one.</param>
     /// <param name="outDir">The folder to make.</param>
@@ -55,7 +57,9 @@ public static class PackageExporter
         }
         catch
         {
-            Directory.Delete(tmp, recursive: true);
+            // Gone where the very last step failed: the package is installed then.
+            if (Directory.Exists(tmp))
+                Directory.Delete(tmp, recursive: true);
             RemoveEmptyParents(madeParent, tmp);
             throw;
         }
@@ -222,6 +226,13 @@ public static class PackageExporter
         {
             Directory.Move(old, outDir);
             throw;
+        }
+        // What somebody laid beside a package (a README, an adapter) is not ours to remove.
+        foreach (string path in Directory.EnumerateFileSystemEntries(old))
+        {
+            string name = Path.GetFileName(path);
+            if (!Written.Contains(name))
+                Directory.Move(path, Path.Combine(outDir, name));
         }
         Directory.Delete(old, recursive: true);
     }
