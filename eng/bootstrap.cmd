@@ -1,6 +1,6 @@
 @echo off
-rem Builds the bootstrap program (eng\bootstrap, C#, no packages) when it is missing, then runs it: prepare, resolve or test.
-rem After a change of eng\bootstrap itself, delete artifacts\bootstrap: there is no cheap way to compare times here.
+rem Builds the bootstrap program (eng\bootstrap, C#, no packages) when it is missing or says that it is old, then runs it:
+rem prepare, resolve or test.
 setlocal
 set DOTNET_CLI_TELEMETRY_OPTOUT=1
 set DOTNET_NOLOGO=1
@@ -11,6 +11,7 @@ if errorlevel 1 (
   exit /b 1
 )
 if exist "%root%\artifacts\bootstrap\bootstrap.dll" goto run
+:build
 pushd "%root%"
 dotnet --version >nul 2>nul
 if errorlevel 1 (
@@ -19,6 +20,7 @@ if errorlevel 1 (
   popd
   exit /b 1
 )
+if exist artifacts\bootstrap rmdir /s /q artifacts\bootstrap
 rem Built in a folder of its own, then renamed: a killed build leaves nothing that counts.
 set "temporary=%root%\artifacts\bootstrap.%random%%random%"
 dotnet build eng\bootstrap\Bootstrap.csproj -c Release -v q -nologo -tl:off -nodeReuse:false "-p:ArtifactsPath=%temporary%/" -p:UseSharedCompilation=false 1>&2
@@ -30,6 +32,12 @@ if errorlevel 1 (
 move "%temporary%\bin\Bootstrap\release" "%root%\artifacts\bootstrap" >nul
 rmdir /s /q "%temporary%" 2>nul
 popd
+copy /b "%root%\artifacts\bootstrap\bootstrap.dll"+,, "%root%\artifacts\bootstrap\" >nul
 :run
 dotnet "%root%\artifacts\bootstrap\bootstrap.dll" "%root%" %*
-exit /b %errorlevel%
+set "code=%errorlevel%"
+if "%code%"=="75" if not defined rebuilt (
+  set rebuilt=1
+  goto build
+)
+exit /b %code%

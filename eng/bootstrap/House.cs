@@ -24,6 +24,11 @@ internal sealed class House(string root)
 
     public static void Say(string line) => Console.Error.WriteLine("iptnative: " + line);
 
+    /// <summary>Whether a source of the bootstrap program changed after it was built.</summary>
+    public bool IsNewerThan(string program) =>
+        Directory.EnumerateFiles(Path.Combine(Root, "eng", "bootstrap")).Append(Path.Combine(Root, "Directory.Build.props"))
+            .Any(file => File.GetLastWriteTimeUtc(file) > File.GetLastWriteTimeUtc(program));
+
     /// <summary>One bootstrap or build at a time; the system drops the lock with the process, however it ends.</summary>
     public FileStream Lock()
     {

@@ -1,5 +1,5 @@
 // Asks the configured NuGet sources once which of the optional packages they have, and writes the answer to eng/resolved.props.
-// Deliberately knows nothing of how a package is used: the project files read the answer. See docs/decisions/0001-package-resolution.md.
+// Deliberately knows nothing of how a package is used: the project files read the answer. See docs/decisions/package-resolution.md.
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;

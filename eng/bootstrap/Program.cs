@@ -10,6 +10,9 @@ internal static class Program
                bootstrap ROOT test [--all] [NAME...]
         """;
 
+    /// <summary>Exit code that asks the starter to build this program anew: a source of it is newer than it is (sysexits' "try again").</summary>
+    private const int Outdated = 75;
+
     private static int Main(string[] args)
     {
         if (args.Length < 2)
@@ -21,6 +24,12 @@ internal static class Program
         string[] rest = args[2..];
         try
         {
+            // The shell starter has looked already, with find(1); the Windows one has no cheap way to.
+            if (house.IsNewerThan(typeof(Program).Assembly.Location))
+            {
+                House.Say("eng/bootstrap changed; building it anew");
+                return Outdated;
+            }
             switch (args[1])
             {
                 case "prepare" when rest.Length == 0:
