@@ -1,6 +1,7 @@
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
+using IptNative.Model.Config;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
 using Xunit;
@@ -140,7 +141,7 @@ public sealed unsafe class FrozenT5GoldenTests : IDisposable
         DecodedBatch decoded = model.Score(model.Encode(batch, prompt.Table), batch);
         long expanded = model.ExpandedBytes;
         // All but the embedding (128 x 32), whose rows are widened as they are read.
-        Assert.Equal(Config.T5Parameters.Of(model.Config).Sum(p => p.Shape.Elements) * 4 - 128 * 32 * 4, expanded);
+        Assert.Equal(T5Parameters.Of(model.Config).Sum(p => p.Shape.Elements) * 4 - 128 * 32 * 4, expanded);
         model.Score(model.Encode(batch, prompt.Table), batch);
         Assert.Equal(expanded, model.ExpandedBytes);
         // bf16 keeps 8 bits of each weight: relative 2^-9, on logits of 26 through a dozen sublayers.
