@@ -86,9 +86,9 @@ internal static class Tool
         ?? throw new BootstrapException("dotnet was not found on PATH. Install the .NET SDK 10 and try again.");
 
     /// <summary>Builds a project or the solution; where it fails, shows the errors and throws.</summary>
-    public static void Build(House house, string what)
+    public static void Build(House house, string what, params string[] properties)
     {
-        ToolResult result = Dotnet(["build", what, "-c", "Release", "-v", "q", "-nologo", "-tl:off"], house.Root, TimeSpan.FromMinutes(20));
+        ToolResult result = Dotnet(["build", what, "-c", "Release", "-v", "q", "-nologo", "-tl:off", .. properties], house.Root, TimeSpan.FromMinutes(20));
         string log = Log(house, "build", result);
         if (result.Ok)
             return;
