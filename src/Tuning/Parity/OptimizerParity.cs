@@ -1,5 +1,4 @@
 // Replays the fixture's Adafactor traces: teacher-forced where the trajectory is chaotic (learning rate 0.3), free-running where it is not (0.003).
-using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -115,9 +114,9 @@ internal sealed class OptimizerParity(ParityFixture fixture, Checkpoint checkpoi
 
         public Tensor GradientTensor => _gradient.Tensor;
 
-        public void SetPrompt(ReadOnlySpan<float> values) => Set(_prompt.Tensor, values);
+        public void SetPrompt(ReadOnlySpan<float> values) => _prompt.Tensor.CopyFrom(values);
 
-        public void SetGradient(ReadOnlySpan<float> values) => Set(_gradient.Tensor, values);
+        public void SetGradient(ReadOnlySpan<float> values) => _gradient.Tensor.CopyFrom(values);
 
         public double Gradient()
         {
@@ -138,7 +137,5 @@ internal sealed class OptimizerParity(ParityFixture fixture, Checkpoint checkpoi
             _gradient.Dispose();
             _prompt.Dispose();
         }
-
-        private static void Set(Tensor tensor, ReadOnlySpan<float> values) => Marshal.Copy(values.ToArray(), 0, tensor.Address, values.Length);
     }
 }

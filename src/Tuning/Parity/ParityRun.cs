@@ -1,5 +1,4 @@
 // Replays a fixture: the same batch through our forward pass, quantity by quantity. Not: printing, tolerances (ParityTolerance).
-using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -35,7 +34,7 @@ public sealed class ParityRun : IDisposable
         _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads });
         float[] prompt = fixture.Floats("prompt");
         _prompt = _model.Device.Allocate(DType.F32, prompt.Length, "prompt");
-        Marshal.Copy(prompt, 0, _prompt.Tensor.Address, prompt.Length);
+        _prompt.Tensor.CopyFrom<float>(prompt);
         _prompts = new PromptTable(_prompt.Tensor, _config.DModel, prompt.Length / _config.DModel);
     }
 
@@ -244,12 +243,14 @@ public sealed class ParityRun : IDisposable
         long rows = decoded.Labels.Elements;
         using DeviceBuffer loss = _model.Device.Allocate(DType.F64, rows, "loss");
         CrossEntropy.Forward(_model.Device, decoded.Logits, decoded.Labels, loss.Tensor, rows, _config.VocabSize, options);
+        double[] losses = loss.Tensor.ToArray<double>();
+        int[] labels = decoded.Labels.ToArray<int>();
         double sum = 0;
         int counted = 0;
         for (int i = 0; i < rows; i++)
         {
-            sum += Marshal.PtrToStructure<double>(loss.Tensor.Address + i * sizeof(double));
-            counted += Marshal.ReadInt32(decoded.Labels.Address, i * sizeof(int)) == T5Batch.Ignore ? 0 : 1;
+            sum += losses[i];
+            counted += labels[i] == T5Batch.Ignore ? 0 : 1;
         }
         _table.Compare(name, [_fixture.Scalar(scalar)], [mean ? sum / counted : sum], _float);
     }

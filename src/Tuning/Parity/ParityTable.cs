@@ -1,5 +1,4 @@
 // Collects what was compared. Not: what to compare, or how it is printed.
-using System.Runtime.InteropServices;
 using IptNative.Kernels.Devices;
 
 namespace IptNative.Tuning.Parity;
@@ -42,10 +41,5 @@ internal sealed class ParityTable
     public static double MaxAbs(double[] values) => values.Length == 0 ? 0 : values.Max(Math.Abs);
 
     /// <summary>A tensor's f32 values.</summary>
-    public static double[] Floats(Tensor tensor)
-    {
-        float[] values = new float[tensor.Elements];
-        Marshal.Copy(tensor.Address, values, 0, values.Length);
-        return Array.ConvertAll(values, v => (double)v);
-    }
+    public static double[] Floats(Tensor tensor) => Array.ConvertAll(tensor.ToArray<float>(), v => (double)v);
 }
