@@ -170,7 +170,7 @@ internal static class EvaluateCommand
             return;
         Row("untuned", baselines.Untuned);
         Row("untuned, [task]", baselines.UntunedWithPrefix);
-        output.WriteLine(baselines.Majority is { } majority ? $"always \"{baselines.MajorityAnswer}\": {majority:0.000}" : "majority answer: there is no training split to count in");
+        output.WriteLine($"always \"{baselines.MajorityAnswer}\": {baselines.Majority:0.000}");
 
         void Row(string name, EvaluationResult result)
         {
@@ -201,11 +201,8 @@ internal static class EvaluateCommand
         if (report.Baselines is not { } baselines)
             return;
         json.WriteStartObject("baselines");
-        if (baselines.Majority is { } majority)
-        {
-            Number(json, "majority", majority);
-            json.WriteString("majority_answer", baselines.MajorityAnswer);
-        }
+        Number(json, "majority", baselines.Majority);
+        json.WriteString("majority_answer", baselines.MajorityAnswer);
         json.WriteStartObject("untuned");
         WriteResult(json, baselines.Untuned);
         json.WriteEndObject();

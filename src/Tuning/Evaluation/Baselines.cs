@@ -7,14 +7,14 @@ using IptNative.Tuning.Data;
 namespace IptNative.Tuning.Evaluation;
 
 /// <summary>Scores without any tuning, all by the task's metrics.</summary>
-/// <param name="Majority">Always the commonest answer of the training split; null where there is no such split.</param>
-/// <param name="MajorityAnswer">That answer; null where there is no such split.</param>
+/// <param name="Majority">Always the commonest answer of the scored split itself: a K-shot training split has as many of each label, so it could not say which.</param>
+/// <param name="MajorityAnswer">That answer.</param>
 /// <param name="Untuned">The frozen model on the inputs alone.</param>
 /// <param name="UntunedWithPrefix">The frozen model on "[task] " and the inputs: what multi-task pre-training taught it to recognise.</param>
-public sealed record Baselines(double? Majority, string? MajorityAnswer, EvaluationResult Untuned, EvaluationResult UntunedWithPrefix)
+public sealed record Baselines(double Majority, string MajorityAnswer, EvaluationResult Untuned, EvaluationResult UntunedWithPrefix)
 {
     /// <summary>The better of the majority answer and the untuned model without a prefix.</summary>
-    public double Best => Math.Max(Majority ?? double.NegativeInfinity, Untuned.Score);
+    public double Best => Math.Max(Majority, Untuned.Score);
 
     /// <summary>Measures the baselines on a split; both untuned evaluations share their batches.</summary>
     /// <param name="evaluator">The model.</param>
@@ -37,10 +37,9 @@ public sealed record Baselines(double? Majority, string? MajorityAnswer, Evaluat
         EncodedExamples plain = EncodedExamples.Encode(tokenizer, data, split, encoding with { TaskPrefix = false }, limit);
         EncodedExamples prefixed = EncodedExamples.Encode(tokenizer, data, split, encoding with { TaskPrefix = true }, limit);
         IReadOnlyList<EvaluationResult> untuned = evaluator.Evaluate([new(plain), new(prefixed)], null, options, progress, cancel);
-        bool hasMajority = data.Train.Count > 0;
         return new Baselines(
-            hasMajority ? LabelStatistics.MajorityScore(data.Train, plain.Examples, data.Metrics, data.Labels) : null,
-            hasMajority ? LabelStatistics.Majority(data.Train) : null,
+            LabelStatistics.MajorityScore(plain.Examples, plain.Examples, data.Metrics, data.Labels),
+            LabelStatistics.Majority(plain.Examples),
             untuned[0],
             untuned[1]);
     }
