@@ -29,6 +29,7 @@ public static class Program
     {
         var root = new RootCommand("Prompt tuning and Intrinsic Prompt Tuning of a frozen T5: forward in ONNX Runtime, hand-written gradients, no Python.");
         root.Subcommands.Add(GenerateCommand.Create());
+        root.Subcommands.Add(EvaluateCommand.Create());
         root.Subcommands.Add(TokenizeCommand.Create());
         root.Subcommands.Add(ExportCommand.Create());
         root.Subcommands.Add(ParityCommand.Create());
