@@ -12,24 +12,27 @@ internal static class ForwardBench
     private const int Batch = 8;
     private const int Length = 228;
 
+    /// <summary>T5 v1.1 base.</summary>
+    public static T5Config Base { get; } = new()
+    {
+        DModel = 768,
+        DKv = 64,
+        DFf = 2048,
+        NumLayers = 12,
+        NumDecoderLayers = 12,
+        NumHeads = 12,
+        VocabSize = 32128,
+        IsGated = true,
+        IsRelu = false,
+        TieWordEmbeddings = false,
+    };
+
     public static void Run(BenchOptions options, Ledger ledger)
     {
         int threads = options.Threads, repeats = options.Repeats > 0 ? options.Repeats : 15;
         using var device = new CpuDevice(threads);
         var sampler = new Sampler(device);
-        var config = new T5Config
-        {
-            DModel = 768,
-            DKv = 64,
-            DFf = 2048,
-            NumLayers = 12,
-            NumDecoderLayers = 12,
-            NumHeads = 12,
-            VocabSize = 32128,
-            IsGated = true,
-            IsRelu = false,
-            TieWordEmbeddings = false,
-        };
+        T5Config config = Base;
         using var checkpoint = new RandomCheckpoint(config);
         var batch = new T5Batch();
         var single = new T5Batch();
