@@ -15,7 +15,7 @@ internal static class ChildProcess
     /// <param name="command">For bash.</param>
     public static ChildTime Run(string command)
     {
-        var start = new ProcessStartInfo("bash", ["-c", $"TIMEFORMAT='%R %U %S'; time ({command}) </dev/null >/dev/null 2>/dev/null"]) { WorkingDirectory = Ledger.Root, RedirectStandardError = true };
+        var start = new ProcessStartInfo("bash", ["-c", $"TIMEFORMAT='%R %U %S'; time {{ {command}; }} </dev/null >/dev/null 2>/dev/null; exit $?"]) { WorkingDirectory = Ledger.Root, RedirectStandardError = true };
         using Process child = Process.Start(start) ?? throw new InvalidOperationException($"{command}: found no process, expected bash to start it.");
         string times = child.StandardError.ReadToEnd();
         child.WaitForExit();

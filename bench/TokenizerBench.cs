@@ -6,12 +6,12 @@ namespace IptNative.Bench;
 
 internal static class TokenizerBench
 {
-    private const int Copies = 20;
+    private const int Copies = 200;
 
     public static void Run(BenchOptions options, Ledger ledger)
     {
         int repeats = options.Repeats > 0 ? options.Repeats : 9;
-        string vocabulary = Path.Combine(Ledger.Root, "models", "t5-gym-tiny", "spiece.model");
+        string vocabulary = Path.Combine(Ledger.Root, "tests", "Goldens", "tokenizer", "t5_spiece.model");
         // Prose with names, numbers and code: what this repository says about itself.
         string[] lines = [.. Directory.EnumerateFiles(Ledger.Root, "*.md", SearchOption.AllDirectories)
             .Where(f => !f.Contains("artifacts", StringComparison.Ordinal) && !f.Contains(".deps", StringComparison.Ordinal))
