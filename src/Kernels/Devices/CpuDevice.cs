@@ -17,6 +17,7 @@ public sealed unsafe class CpuDevice : ComputeDevice
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         Pool = new WorkerPool(threads == 0 ? Environment.ProcessorCount : threads);
         Scratch = new CpuScratch(Pool.Workers, GemmBlocking.SharedFloats, GemmBlocking.BlockFloats, GemmBlocking.PanelFloats);
+        Memory = new WorkerMemory(Pool.Workers);
     }
 
     /// <inheritdoc/>
@@ -27,6 +28,9 @@ public sealed unsafe class CpuDevice : ComputeDevice
 
     /// <summary>Packing memory of the matrix product.</summary>
     internal CpuScratch Scratch { get; }
+
+    /// <summary>Working memory of other ops.</summary>
+    internal WorkerMemory Memory { get; }
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(DType type, long elements, string purpose)
@@ -50,6 +54,7 @@ public sealed unsafe class CpuDevice : ComputeDevice
             return;
         Pool.Dispose();
         Scratch.Dispose();
+        Memory.Dispose();
     }
 
     private sealed class HostBuffer(CpuDevice device, DType type, long elements, nint address) : DeviceBuffer
