@@ -104,8 +104,8 @@ public sealed record RunResult
             json.WriteStartObject();
             json.WriteString("task", summary.Task);
             json.WriteString("split", summary.Split);
-            Number(json, "mean", summary.Mean);
-            Number(json, "std", summary.StandardDeviation ?? double.NaN);
+            json.WriteFinite("mean", summary.Mean);
+            json.WriteFinite("std", summary.StandardDeviation ?? double.NaN);
             json.WriteNumber("runs", summary.Runs);
             json.WriteEndObject();
         }
@@ -140,7 +140,7 @@ public sealed record RunResult
             json.WriteEndObject();
         }
         json.WriteEndArray();
-        Number(json, "train_seconds", TrainSeconds);
+        json.WriteFinite("train_seconds", TrainSeconds);
         json.WriteNumber("peak_bytes", PeakBytes);
         json.WriteEndObject();
     }
@@ -172,19 +172,11 @@ public sealed record RunResult
 
     private static void Write(Utf8JsonWriter json, SplitScore score)
     {
-        Number(json, "score", score.Score);
+        json.WriteFinite("score", score.Score);
         json.WriteStartObject("metrics");
         foreach (MetricScore metric in score.Scores)
-            Number(json, metric.Metric, metric.Value);
+            json.WriteFinite(metric.Metric, metric.Value);
         json.WriteEndObject();
         json.WriteNumber("examples", score.Examples);
-    }
-
-    private static void Number(Utf8JsonWriter json, string name, double value)
-    {
-        if (double.IsFinite(value))
-            json.WriteNumber(name, value);
-        else
-            json.WriteNull(name);
     }
 }
