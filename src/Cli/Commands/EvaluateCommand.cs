@@ -89,11 +89,14 @@ internal static class EvaluateCommand
             if (examples.CutInputs > 0)
                 Console.Error.WriteLine($"iptnative: {examples.CutInputs} of {examples.Count} inputs are longer than {encoding.MaxSourceLength} tokens and were cut (--max-source-length).");
 
-            using var progress = new ProgressLine("evaluating");
-            IReadOnlyList<EvaluationResult> results = Run(evaluator, frozen, examples, prompts, options, progress, cancel);
-            Baselines? untuned = parsed.GetValue(baselines)
-                ? Baselines.Measure(evaluator, tokenizer, loaded, parsed.GetValue(split)!, encoding, options, parsed.GetValue(limit), (done, total) => progress.Report(done, total, "without a prompt"), cancel)
-                : null;
+            IReadOnlyList<EvaluationResult> results;
+            Baselines? untuned = null;
+            using (var progress = new ProgressLine("evaluating"))
+            {
+                results = Run(evaluator, frozen, examples, prompts, options, progress, cancel);
+                if (parsed.GetValue(baselines))
+                    untuned = Baselines.Measure(evaluator, tokenizer, loaded, parsed.GetValue(split)!, encoding, options, parsed.GetValue(limit), (done, total) => progress.Report(done, total, "without a prompt"), cancel);
+            }
             var report = new Report(loaded, parsed.GetValue(split)!, names, results, untuned);
             if (parsed.GetValue(predictions) is { } path)
                 PredictionsFile.Write(path, names.Zip(results));
