@@ -99,7 +99,7 @@ internal static class EvaluateCommand
             }
             var report = new Report(loaded, parsed.GetValue(split)!, names, results, untuned);
             if (parsed.GetValue(predictions) is { } path)
-                PredictionsFile.Write(path, names.Zip(results));
+                PredictionsFile.Write(path, report.Split, names.Zip(results));
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, report);
