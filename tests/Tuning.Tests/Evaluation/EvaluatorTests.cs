@@ -87,6 +87,20 @@ public sealed class EvaluatorTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
+    public void BeamsSearchWithinTheirOwnLimits()
+    {
+        TaskExample[] inputs = [new("the old man said that he", ["a"]), new("[words-first] old man", ["a"])];
+        EncodedExamples brief = EncodedExamples.Encode(model.Tokenizer, "a", inputs, new EncodingOptions());
+        EncodedExamples lengthy = EncodedExamples.Encode(model.Tokenizer, "b", [.. inputs.Select(i => i with { Answers = ["the man and the woman and the child and the dog"] })], new EncodingOptions());
+        var options = new EvaluationOptions { NumBeams = 4 };
+        IReadOnlyList<EvaluationResult> both = _evaluator.Evaluate([new(brief), new(lengthy)], options: options);
+        Assert.Equal(Evaluate(brief, options).Predictions, both[0].Predictions);
+        Assert.Equal(Evaluate(lengthy, options with { BatchSize = 1 }).Predictions, both[1].Predictions);
+        Assert.NotEqual(Evaluate(lengthy).Predictions[0], both[1].Predictions[0]);
+        Assert.Contains("num_beams is 0", Assert.Throws<ArgumentException>(() => Evaluate(brief, options with { NumBeams = 0 })).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void LabelsAreCountedAndProgressIsTold()
     {
         EncodedExamples examples = Task("clinc150-domain", 50);

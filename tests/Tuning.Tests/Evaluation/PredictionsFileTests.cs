@@ -22,7 +22,7 @@ public sealed class PredictionsFileTests
                 Score = double.NaN,
                 Unfinished = 0,
             };
-            PredictionsFile.Write(path, "dev", [("none", result), ("p", result with { Predictions = ["é", "q"] })]);
+            PredictionsFile.Write(path, [.. PredictionsFile.Lines("none", "dev", result), .. PredictionsFile.Lines("p", "dev", result with { Predictions = ["é", "q"] })]);
             Assert.Equal("run\tsplit\texample\tprediction\tanswers\tinput\n"
                 + "none\tdev\t0\tone two \tx | y\ta b\\n\n"
                 + "none\tdev\t1\t\tz\tc\n"
