@@ -1,5 +1,6 @@
 // How long and in what portions is trained, what is minimised, and how it is scored.
 using IptNative.Tuning.Runs.Options;
+using IptNative.Kernels.Ops;
 
 namespace IptNative.Tuning.Runs;
 
@@ -67,16 +68,6 @@ public sealed record TrainingConfig
         if ((long)Seed + Runs - 1 > int.MaxValue)
             throw new ArgumentException($"training.seed is {Seed} with {Runs} runs, expected the last seed, {(long)Seed + Runs - 1}, to be at most {int.MaxValue}.");
     }
-}
-
-/// <summary>How token losses become one.</summary>
-public enum LossReduction
-{
-    /// <summary>Divided by the run's target tokens.</summary>
-    Mean,
-
-    /// <summary>Added up, as T5X does.</summary>
-    Sum,
 }
 
 /// <summary>Options of the loss.</summary>
