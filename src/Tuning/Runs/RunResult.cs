@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using IptNative.Model.Checkpoints;
+using IptNative.Tuning.Evaluation;
 
 namespace IptNative.Tuning.Runs;
 
@@ -165,9 +166,8 @@ public sealed record RunResult
 
     private static TaskSummary Summary(string task, string split, double[] scores)
     {
-        double mean = scores.Average();
-        double? deviation = scores.Length > 1 ? Math.Sqrt(scores.Sum(s => (s - mean) * (s - mean)) / (scores.Length - 1)) : null;
-        return new TaskSummary(task, split, mean, deviation, scores.Length);
+        ScoreSpread spread = ScoreSpread.Of(scores);
+        return new TaskSummary(task, split, spread.Mean, spread.Count > 1 ? spread.StandardDeviation : null, spread.Count);
     }
 
     private static void Write(Utf8JsonWriter json, SplitScore score)
