@@ -34,6 +34,36 @@ public static class WalshHadamard
         CpuRows.Run(cpu, rows, n * (1 + long.Log2(n)), new Kernel { X = (float*)x.Address, N = n });
     }
 
+    /// <summary>One row, by the calling thread.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    internal static unsafe void Row<V>(float* x, long n)
+        where V : unmanaged, ISimd<V>
+    {
+        for (long half = 1; half < n; half *= 2)
+        {
+            if (half < V.Lanes)
+                Stage<F32x1>(x, n, half);
+            else
+                Stage<V>(x, n, half);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static unsafe void Stage<V>(float* x, long n, long half)
+        where V : unmanaged, ISimd<V>
+    {
+        for (long block = 0; block < n; block += 2 * half)
+        {
+            float* lower = x + block, upper = lower + half;
+            for (long i = 0; i < half; i += V.Lanes)
+            {
+                V a = V.Load(lower + i), b = V.Load(upper + i);
+                (a + b).Store(lower + i);
+                (a - b).Store(upper + i);
+            }
+        }
+    }
+
     private unsafe struct Kernel : IRowKernel
     {
         public float* X;
@@ -44,32 +74,7 @@ public static class WalshHadamard
             where V : unmanaged, ISimd<V>
         {
             for (long row = first; row < end; row++)
-            {
-                float* x = X + row * N;
-                for (long half = 1; half < N; half *= 2)
-                {
-                    if (half < V.Lanes)
-                        Stage<F32x1>(x, half);
-                    else
-                        Stage<V>(x, half);
-                }
-            }
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private readonly void Stage<V>(float* x, long half)
-            where V : unmanaged, ISimd<V>
-        {
-            for (long block = 0; block < N; block += 2 * half)
-            {
-                float* lower = x + block, upper = lower + half;
-                for (long i = 0; i < half; i += V.Lanes)
-                {
-                    V a = V.Load(lower + i), b = V.Load(upper + i);
-                    (a + b).Store(lower + i);
-                    (a - b).Store(upper + i);
-                }
-            }
+                Row<V>(X + row * N, N);
         }
     }
 }

@@ -218,6 +218,41 @@ public abstract class SubspaceOpsTests<TDevice> : OpTests<TDevice>
         Assert.Equal(forward, backward, 1e-5 * n);
     }
 
+    [Theory]
+    [InlineData(1, 1, 1)]
+    [InlineData(5, 13, 16)]
+    [InlineData(3, 64, 64)]
+    [InlineData(33, 100, 128)]
+    public void FastfoodIsTheProductOfItsMatricesAndBackwardItsAdjoint(int d, int n, int padded)
+    {
+        const int Rows = 2;
+        const float Scale = 0.25f;
+        float[] z = Normal(Rows * d, 1), dy = Normal(Rows * n, 2), gauss = Normal(padded, 3);
+        float[] signs = Array.ConvertAll(Normal(padded, 4), v => v < 0 ? -1f : 1f);
+        int[] permutation = [.. Enumerable.Range(0, padded)];
+        new Random(5).Shuffle(permutation);
+        var map = new FastfoodTensors(Upload(signs), Upload(permutation), Upload(gauss));
+        Tensor y = Empty(Rows * n), dz = Empty(Rows * d), work = Empty(Rows * 2 * padded);
+        FastfoodProjection.Forward(Device, Upload(z), map, work, y, Rows, d, n, Scale);
+        FastfoodProjection.Backward(Device, Upload(dy), map, work, dz, Rows, d, n, Scale);
+        var expected = new double[Rows * n];
+        double size = 0;
+        for (int r = 0; r < Rows; r++)
+        {
+            var u = new double[padded];
+            for (int i = 0; i < d; i++)
+                u[i] = (double)z[r * d + i] * signs[i];
+            u = SubspaceReference.WalshHadamard(u);
+            double[] v = [.. Enumerable.Range(0, padded).Select(i => gauss[i] * u[permutation[i]])];
+            size = Math.Max(size, Scale * v.Sum(Math.Abs));
+            SubspaceReference.WalshHadamard(v)[..n].Select(x => Scale * x).ToArray().CopyTo(expected, r * n);
+        }
+        // Two transforms of log2 N additions each, and four products.
+        TensorAssert.Close(expected, Download(y), _ => (2 * Math.Log2(padded) + 4) * TensorAssert.Eps * size, "y");
+        double forward = Download(y).Zip(dy, (a, b) => (double)a * b).Sum(), backward = Download(dz).Zip(z, (a, b) => (double)a * b).Sum();
+        Assert.Equal(forward, backward, 1e-5 * size * Math.Sqrt(n));
+    }
+
     [Fact]
     public void WrongShapesAreNamed()
     {
@@ -227,6 +262,9 @@ public abstract class SubspaceOpsTests<TDevice> : OpTests<TDevice>
             Assert.Throws<ArgumentException>(() => OuterProductAdamW.Run(Device, four, four, six, six, six, 2, 2, 3, 1, Coefficients)).Message);
         Assert.StartsWith("GramMatrix.Run: gram has 3 elements, expected [rows, rows] = [2, 2].", Assert.Throws<ArgumentException>(() => GramMatrix.Run(Device, six, 2, 3, new double[3])).Message);
         Assert.StartsWith("WalshHadamard.RunInPlace: n is 3, expected a power of two. Pad with zeros.", Assert.Throws<ArgumentException>(() => WalshHadamard.RunInPlace(Device, six, 2, 3)).Message);
+        var map = new FastfoodTensors(four, Upload([0, 1, 2, 3]), four);
+        Assert.StartsWith("FastfoodProjection.Forward: work has 4 elements, expected [rows, 2 N] = [1, 8].", Assert.Throws<ArgumentException>(() => FastfoodProjection.Forward(Device, four, map, four, four, 1, 4, 4, 1)).Message);
+        Assert.StartsWith("FastfoodProjection.Backward: d is 6, expected 1 to 4.", Assert.Throws<ArgumentException>(() => FastfoodProjection.Backward(Device, four, map, four, six, 1, 6, 4, 1)).Message);
         Assert.StartsWith("SquaredError.Forward: y has 4 elements, expected [rows, n] = [2, 3].", Assert.Throws<ArgumentException>(() => SquaredError.Forward(Device, six, four, 2, 3, new double[2])).Message);
         Assert.StartsWith("SquaredError.Forward: loss has 1 elements, expected [rows] = [2].", Assert.Throws<ArgumentException>(() => SquaredError.Forward(Device, six, six, 2, 3, new double[1])).Message);
     }
