@@ -79,13 +79,16 @@ internal static class BF16Assembler
         int vectors = columns / 16;
         var c = new Assembler(64);
         Label panel = c.CreateLabel(), masked = c.CreateLabel(), pair = c.CreateLabel(), add = c.CreateLabel(), next = c.CreateLabel();
-        AssemblerRegister64 call = rdi, a = rax, b = rsi, tile = rdx, panels = rcx, stepC = r8, pairs = r9, left = r10;
+        AssemblerRegister64 call = rdi, a = rax, b = rsi, tile = rdx, panels = rcx, stepC = r8, pairs = r9, left = r10, ahead = r11;
 
         c.endbr64();
         c.mov(b, __qword_ptr[call + TileCall.OffsetB]);
         c.mov(tile, __qword_ptr[call + TileCall.OffsetC]);
         c.mov(panels, __qword_ptr[call + TileCall.OffsetPanels]);
         c.mov(stepC, __qword_ptr[call + TileCall.OffsetStepC]);
+        // Relative to A, which moves on by 4 bytes a pair.
+        c.mov(ahead, __qword_ptr[call + TileCall.OffsetAhead]);
+        c.sub(ahead, __qword_ptr[call + TileCall.OffsetA]);
 
         c.Label(ref panel);
         // Whole vectors, but for the last panel.
@@ -111,6 +114,7 @@ internal static class BF16Assembler
         c.mov(pairs, __qword_ptr[call + TileCall.OffsetPairs]);
 
         c.Label(ref pair);
+        c.prefetcht1(__byte_ptr[ahead + a]);
         for (int v = 0; v < vectors; v++)
             c.vmovups(Zmm[FirstB + v], __zmmword_ptr[b + 64 * v]);
         for (int row = 0; row < rows; row++)
@@ -138,6 +142,7 @@ internal static class BF16Assembler
 
         c.Label(ref next);
         c.add(tile, columns * 4);
+        c.add(ahead, __qword_ptr[call + TileCall.OffsetStepAhead]);
         c.dec(panels);
         c.jne(panel);
         c.vzeroupper();

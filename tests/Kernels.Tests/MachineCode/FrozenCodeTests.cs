@@ -61,8 +61,8 @@ public sealed class FrozenCodeTests
         CpuidFeature[] allowed = [CpuidFeature.INTEL8086, CpuidFeature.INTEL386, CpuidFeature.X64, CpuidFeature.AVX, CpuidFeature.AVX512F, CpuidFeature.AVX512BW, CpuidFeature.AVX512_BF16];
         foreach (Instruction instruction in Decoded())
         {
-            // endbr64 and prefetcht0 do nothing on processors that do not know them.
-            if (instruction.Mnemonic is Mnemonic.Endbr64 or Mnemonic.Prefetcht0)
+            // endbr64 and prefetches do nothing on processors that do not know them.
+            if (instruction.Mnemonic is Mnemonic.Endbr64 or Mnemonic.Prefetcht0 or Mnemonic.Prefetcht1)
                 continue;
             foreach (CpuidFeature feature in instruction.CpuidFeatures)
                 Assert.True(allowed.Contains(feature), $"{instruction} needs {feature}.");

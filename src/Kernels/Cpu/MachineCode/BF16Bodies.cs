@@ -9,7 +9,13 @@ internal readonly unsafe struct BF16Problem<TA, TB>(CpuDevice cpu, in GemmArgs a
     where TA : unmanaged, IPackSource<TA>
     where TB : unmanaged, IPackSource<TB>
 {
+    // Panels during which one stretch of each of a strip's rows is fetched ahead: a row a panel.
+    private const int PanelsPerStretch = BF16Tile.Rows;
+
     public readonly int M = args.M, N = args.N, K = args.K;
+    private readonly byte* _aBytes = (byte*)args.A.Address;
+    private readonly int _aSize = args.A.DType == DType.BF16 ? sizeof(ushort) : sizeof(float);
+    private readonly long _stepA = args.StepA;
     public readonly uint* SharedB = (uint*)cpu.Scratch.SharedB;
     private readonly uint* _blocks = (uint*)cpu.Scratch.BlockOf(0);
     private readonly uint* _panels = (uint*)cpu.Scratch.PanelOf(0);
@@ -56,13 +62,33 @@ internal readonly unsafe struct BF16Problem<TA, TB>(CpuDevice cpu, in GemmArgs a
         }
     }
 
+    /// <summary>Packs rows of A and multiplies them by all packed columns of B; strip by strip where A lies by rows, and the next strip is fetched meanwhile.</summary>
+    public void PackAndMultiply(int batch, int m0, int rows, int n0, int columns, int k0, int kc, uint* a, uint* b)
+    {
+        if (_transA)
+        {
+            PackA(batch, m0, rows, k0, kc, a);
+            Multiply(batch, m0, rows, n0, columns, k0, kc, a, b, null);
+            return;
+        }
+        for (int i = 0; i < rows; i += BF16Tile.Rows)
+        {
+            int m = m0 + i, next = m + BF16Tile.Rows;
+            PackA(batch, m, Math.Min(BF16Tile.Rows, rows - i), k0, kc, a);
+            byte* ahead = next + BF16Tile.Rows <= M ? _aBytes + (Offset(_strideA, batch) + next * _stepA + k0) * _aSize : null;
+            Multiply(batch, m, Math.Min(BF16Tile.Rows, rows - i), n0, columns, k0, kc, a, b, ahead);
+        }
+    }
+
     /// <summary>All packed rows of A times all packed columns of B, strip by strip.</summary>
-    public void Multiply(int batch, int m0, int rows, int n0, int columns, int k0, int kc, uint* a, uint* b)
+    public void Multiply(int batch, int m0, int rows, int n0, int columns, int k0, int kc, uint* a, uint* b, byte* ahead)
     {
         // A last panel of 16 or fewer columns is another tile's.
         int rest = columns % BF16Tile.Columns;
         int narrow = rest <= BF16Tile.EdgeColumns ? rest : 0, wide = columns - narrow;
         int pairs = (kc + 1) / 2;
+        // Longer stretches than a tile can fetch are fetched while the next panels pass; what is left over then is read when it is packed.
+        int atOnce = ahead == null ? wide : PanelsPerStretch * BF16Tile.Columns;
         float* c = _c + Offset(_strideC, batch) + m0 * _stepC + n0;
         var call = new TileCall { StepC = _stepC * sizeof(float), Pairs = pairs, Alpha = _alpha, Accumulate = _accumulate || k0 > 0 ? 1u : 0u };
         for (int i = 0; i < rows;)
@@ -71,21 +97,32 @@ internal readonly unsafe struct BF16Problem<TA, TB>(CpuDevice cpu, in GemmArgs a
             int height = edge ? BF16Tile.EdgeRows : BF16Tile.Rows;
             call.A = a + (long)i * (BF16Tile.StripStep / sizeof(uint));
             call.Rows = Math.Min(height, rows - i);
-            if (wide > 0)
-                Run(edge, false, &call, b, c + i * _stepC, GemmBlocking.Pieces(wide, BF16Tile.Columns), rest > narrow ? rest : BF16Tile.Columns);
+            int fetched = 0;
+            for (int j = 0; j < wide; j += atOnce)
+            {
+                bool fetches = ahead != null && fetched < kc * _aSize;
+                call.Ahead = fetches ? ahead + fetched : (byte*)call.A;
+                call.StepAhead = fetches ? _stepA * _aSize : 0;
+                fetched += pairs * sizeof(uint);
+                int part = Math.Min(atOnce, wide - j);
+                Run(edge, false, &call, b + (long)j * pairs, c + i * _stepC + j, GemmBlocking.Pieces(part, BF16Tile.Columns), part % BF16Tile.Columns);
+            }
+            call.Ahead = (byte*)call.A;
+            call.StepAhead = 0;
             if (narrow > 0)
                 Run(edge, true, &call, b + (long)wide * pairs, c + i * _stepC + wide, 1, narrow);
             i += height;
         }
     }
 
+    // A last panel of 0 columns is a whole one.
     private void Run(bool edgeRows, bool edgeColumns, TileCall* call, uint* b, float* c, int panels, int last)
     {
         call->B = b;
         call->C = c;
         call->Panels = panels;
-        call->MaskX = BF16Gemm.Mask(last);
-        call->MaskY = BF16Gemm.Mask(last - 16);
+        call->MaskX = BF16Gemm.Mask(last == 0 ? 16 : last);
+        call->MaskY = BF16Gemm.Mask(last == 0 ? 16 : last - 16);
         _kernels.Run(edgeRows, edgeColumns, call);
     }
 
@@ -122,10 +159,8 @@ internal readonly unsafe struct BF16MultiplyShared<TA, TB>(BF16Problem<TA, TB> p
         int rows = Math.Min(BF16Blocking.SharedRows, _problem.M - m0);
         int first = task % _block.Groups * _block.GroupColumns;
         int columns = Math.Min(_block.GroupColumns, _block.Nc - first);
-        uint* a = _problem.BlockOf(worker);
-        _problem.PackA(_block.Batch, m0, rows, _block.K0, _block.Kc, a);
         uint* b = _problem.SharedB + (long)first * ((_block.Kc + 1) / 2);
-        _problem.Multiply(_block.Batch, m0, rows, _block.N0 + first, columns, _block.K0, _block.Kc, a, b);
+        _problem.PackAndMultiply(_block.Batch, m0, rows, _block.N0 + first, columns, _block.K0, _block.Kc, _problem.BlockOf(worker), b);
     }
 }
 
@@ -152,7 +187,7 @@ internal readonly unsafe struct BF16MultiplyPrivately<TA, TB>(BF16Problem<TA, TB
             {
                 int columns = Math.Min(atOnce, end - n);
                 _problem.PackB(batch, n, columns, k0, kc, b);
-                _problem.Multiply(batch, m0, rows, n, columns, k0, kc, a, b);
+                _problem.Multiply(batch, m0, rows, n, columns, k0, kc, a, b, null);
             }
         }
     }

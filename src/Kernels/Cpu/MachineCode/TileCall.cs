@@ -26,11 +26,11 @@ internal static class BF16Tile
 }
 
 /// <summary>The argument block. The machine code reads these offsets.</summary>
-[StructLayout(LayoutKind.Explicit, Size = 80)]
+[StructLayout(LayoutKind.Explicit, Size = 96)]
 internal unsafe struct TileCall
 {
     public const int OffsetA = 0, OffsetB = 8, OffsetC = 16, OffsetStepC = 24, OffsetPairs = 32, OffsetPanels = 40, OffsetRows = 48;
-    public const int OffsetMaskX = 56, OffsetMaskY = 60, OffsetAlpha = 64, OffsetAccumulate = 68;
+    public const int OffsetMaskX = 56, OffsetMaskY = 60, OffsetAlpha = 64, OffsetAccumulate = 68, OffsetAhead = 72, OffsetStepAhead = 80;
 
     /// <summary>First row of the packed strip; a row of k pairs every <see cref="BF16Tile.StripStep"/> bytes. All rows of the tile are read.</summary>
     [FieldOffset(OffsetA)]
@@ -75,4 +75,12 @@ internal unsafe struct TileCall
     /// <summary>1: add to C; 0: overwrite it.</summary>
     [FieldOffset(OffsetAccumulate)]
     public uint Accumulate;
+
+    /// <summary>Memory to fetch into L2 meanwhile, 4 bytes a pair; any address is harmless.</summary>
+    [FieldOffset(OffsetAhead)]
+    public byte* Ahead;
+
+    /// <summary>Bytes from what is fetched during one panel to what is fetched during the next.</summary>
+    [FieldOffset(OffsetStepAhead)]
+    public long StepAhead;
 }

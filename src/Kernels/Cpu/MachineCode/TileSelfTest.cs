@@ -56,6 +56,8 @@ internal static unsafe class TileSelfTest
             Pairs = Pairs,
             Panels = Panels,
             Rows = rows,
+            Ahead = (byte*)b,
+            StepAhead = 64,
             MaskX = BF16Gemm.Mask(last),
             MaskY = BF16Gemm.Mask(last - 16),
             Alpha = alpha,
