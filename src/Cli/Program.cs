@@ -29,9 +29,11 @@ public static class Program
     {
         var root = new RootCommand("Prompt tuning and Intrinsic Prompt Tuning of a frozen T5: forward in ONNX Runtime, hand-written gradients, no Python.");
         root.Subcommands.Add(GenerateCommand.Create());
+        root.Subcommands.Add(EvaluateCommand.Create());
         root.Subcommands.Add(TokenizeCommand.Create());
         root.Subcommands.Add(ExportCommand.Create());
         root.Subcommands.Add(ParityCommand.Create());
+        root.Subcommands.Add(BenchCommand.Create());
         root.Subcommands.Add(DoctorCommand.Create());
         root.WithExamples(
             "iptnative generate --model models/t5-gym-tiny --input \"[clinc150-domain] what is my balance\"",

@@ -1,7 +1,4 @@
 // Texts in, texts out: tokenizer, prompt, frozen model and decoding put together. Not: reading inputs, printing.
-using System.Runtime.InteropServices;
-using IptNative.Kernels;
-using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -22,19 +19,14 @@ public sealed class TextGenerator : IDisposable
     private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
     private readonly T5Tokenizer _tokenizer;
-    private readonly DeviceBuffer? _promptMemory;
-    private readonly PromptTable? _prompts;
+    private readonly PromptMemory? _prompts;
 
     private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads)
     {
         _checkpoint = checkpoint;
         _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
         _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads });
-        if (prompt is null)
-            return;
-        _promptMemory = _model.Device.Allocate(DType.F32, prompt.Values.Length, "prompt");
-        Marshal.Copy(prompt.Values, 0, _promptMemory.Tensor.Address, prompt.Values.Length);
-        _prompts = new PromptTable(_promptMemory.Tensor, prompt.DModel, prompt.Length);
+        _prompts = prompt is null ? null : new PromptMemory(_model.Device, prompt);
     }
 
     /// <summary>Opens a model, its tokenizer and a prompt.</summary>
@@ -95,13 +87,13 @@ public sealed class TextGenerator : IDisposable
     public void Dispose()
     {
         _model.Dispose();
-        _promptMemory?.Dispose();
+        _prompts?.Dispose();
         _checkpoint.Dispose();
     }
 
     private IReadOnlyList<GeneratedSequence>[] Decode(T5Batch batch, GenerationOptions options, long[] streams, CancellationToken cancel)
     {
-        EncodedBatch encoded = _model.Encode(batch, _prompts);
+        EncodedBatch encoded = _model.Encode(batch, _prompts?.Table);
         using IStepDecoder decoder = _model.StartDecoding(encoded);
         return Generator.Generate(decoder, options, _model.Config.DecoderStartTokenId, _model.Config.EosTokenId, streams, cancel);
     }
