@@ -24,6 +24,7 @@ public sealed unsafe class CpuDevice : ComputeDevice
             Math.Max(GemmBlocking.SharedFloats, BF16Blocking.SharedPairs),
             Math.Max(GemmBlocking.BlockFloats, BF16Blocking.BlockPairs),
             Math.Max(GemmBlocking.PanelFloats, BF16Blocking.PanelPairs));
+        Memory = new WorkerMemory(Pool.Workers);
     }
 
     /// <inheritdoc/>
@@ -44,6 +45,9 @@ public sealed unsafe class CpuDevice : ComputeDevice
 
     /// <summary>Packing memory of the matrix product.</summary>
     internal CpuScratch Scratch { get; }
+
+    /// <summary>Working memory of other ops.</summary>
+    internal WorkerMemory Memory { get; }
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(DType type, long elements, string purpose)
@@ -67,6 +71,7 @@ public sealed unsafe class CpuDevice : ComputeDevice
             return;
         Pool.Dispose();
         Scratch.Dispose();
+        Memory.Dispose();
     }
 
     private sealed class HostBuffer(CpuDevice device, DType type, long elements, nint address) : DeviceBuffer

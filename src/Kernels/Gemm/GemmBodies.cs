@@ -1,5 +1,4 @@
 // The loops around the micro-kernel, as pieces of work for the pool. What is cut where is decided in Gemm.cs.
-using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
@@ -30,94 +29,32 @@ internal readonly unsafe struct GemmProblem<TSource>(CpuDevice cpu, in GemmArgs 
 
     public float* PanelOf(int worker) => _panels + worker * _perWorker;
 
-    /// <summary>Packs rows of A in panels: whole ones, then edge ones; each begins at row * kc.</summary>
+    /// <summary>Packs rows of A in panels.</summary>
     public void PackA<TKernel>(int batch, int m0, int rows, int k0, int kc, float* to)
         where TKernel : struct, IMicroKernel
     {
         long entry = Offset(_strideA, batch);
-        int packed = _halfA
-            ? PackA<TKernel, BF16Source>(new BF16Source((ushort*)_a + entry, _stepA), m0, rows, k0, kc, to)
-            : PackA<TKernel, F32Source>(new F32Source((float*)_a + entry, _stepA), m0, rows, k0, kc, to);
+        if (_halfA)
+            Panels.PackRows<TKernel, BF16Source>(new BF16Source((ushort*)_a + entry, _stepA), _transA, m0, rows, k0, kc, to);
+        else
+            Panels.PackRows<TKernel, F32Source>(new F32Source((float*)_a + entry, _stepA), _transA, m0, rows, k0, kc, to);
         if (_rounds)
-            BF16Bits.ToOperandInPlace(to, (long)packed * kc);
-    }
-
-    // Returns the rows of all panels, the missing ones included.
-    private int PackA<TKernel, TA>(TA a, int m0, int rows, int k0, int kc, float* to)
-        where TKernel : struct, IMicroKernel
-        where TA : unmanaged, IPackSource<TA>
-    {
-        int i = 0;
-        while (i < rows)
-        {
-            int height = rows - i >= TKernel.Rows ? TKernel.Rows : TKernel.EdgeRows;
-            int valid = Math.Min(height, rows - i);
-            if (_transA)
-                Packing.AcrossRows(a, k0, m0 + i, kc, valid, height, to + (long)i * kc);
-            else
-                Packing.AlongRows(a, m0 + i, k0, kc, valid, height, to + (long)i * kc);
-            i += height;
-        }
-        return i;
+            BF16Bits.ToOperandInPlace(to, (long)Panels.PaddedRows<TKernel>(rows) * kc);
     }
 
     /// <summary>Packs one panel of B; the last may be an edge panel.</summary>
     public void PackB<TKernel>(int batch, int n0, int columns, int k0, int kc, float* to)
         where TKernel : struct, IMicroKernel
     {
-        TSource b = _b.At(Offset(_strideB, batch));
-        int width = columns <= TKernel.EdgeColumns ? TKernel.EdgeColumns : TKernel.Columns;
-        if (_transB)
-            Packing.AlongRows(b, n0, k0, kc, columns, width, to);
-        else
-            Packing.AcrossRows(b, k0, n0, kc, columns, width, to);
+        Panels.PackColumns<TKernel, TSource>(_b.At(Offset(_strideB, batch)), _transB, n0, columns, k0, kc, to);
         if (_rounds)
-            BF16Bits.ToOperandInPlace(to, (long)width * kc);
+            BF16Bits.ToOperandInPlace(to, (long)Panels.Width<TKernel>(columns) * kc);
     }
 
     /// <summary>All packed rows of A times one packed panel of B.</summary>
-    [SkipLocalsInit]
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Multiply<TKernel>(int batch, int m0, int rows, int n0, int columns, int k0, int kc, float* a, float* b)
-        where TKernel : struct, IMicroKernel
-    {
-        float* c = _c + Offset(_strideC, batch) + m0 * _stepC + n0;
-        bool accumulate = Accumulate || k0 > 0;
-        bool edgeColumns = columns <= TKernel.EdgeColumns;
-        int width = edgeColumns ? TKernel.EdgeColumns : TKernel.Columns;
-        float* whole = stackalloc float[TKernel.Rows * TKernel.Columns];
-        for (int i = 0; i < rows;)
-        {
-            bool edgeRows = rows - i < TKernel.Rows;
-            int height = edgeRows ? TKernel.EdgeRows : TKernel.Rows;
-            int valid = Math.Min(height, rows - i);
-            if (valid == height && columns == width)
-            {
-                TKernel.Tile(edgeRows, edgeColumns, kc, a + (long)i * kc, b, c + i * _stepC, _stepC, Alpha, accumulate);
-            }
-            else
-            {
-                // The tile sticks out of C: it is made beside it and what exists is carried over, by the same operations.
-                TKernel.Tile(edgeRows, edgeColumns, kc, a + (long)i * kc, b, whole, width, Alpha, false);
-                for (int r = 0; r < valid; r++)
-                    CopyRow(whole + r * width, c + (i + r) * _stepC, columns, accumulate);
-            }
-            i += height;
-        }
-    }
-
-    private static void CopyRow(float* from, float* to, int columns, bool accumulate)
-    {
-        if (accumulate)
-        {
-            for (int j = 0; j < columns; j++)
-                to[j] = from[j] + to[j];
-        }
-        else
-        {
-            new ReadOnlySpan<float>(from, columns).CopyTo(new Span<float>(to, columns));
-        }
-    }
+        where TKernel : struct, IMicroKernel =>
+        Panels.Multiply<TKernel>(rows, columns, kc, a, kc, 0, b, _c + Offset(_strideC, batch) + m0 * _stepC + n0, _stepC, Alpha, Accumulate || k0 > 0);
 
     private long Offset(BatchStride stride, int batch) => batch / _inner * stride.Outer + batch % _inner * stride.Inner;
 }

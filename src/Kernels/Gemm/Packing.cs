@@ -10,6 +10,10 @@ namespace IptNative.Kernels.Ops;
 /// <summary>Packing of one panel: <c>panel[k * width + i]</c>.</summary>
 internal static unsafe class Packing
 {
+    // Short rows (attention) end before the hardware's prefetchers have caught on.
+    private const int RowsAhead = 12;
+    private const int StepsAhead = 16;
+
     /// <summary>k is the stored row: each k gives <paramref name="valid"/> neighbours (B as stored, A transposed).</summary>
     /// <param name="source">The stored matrix.</param>
     /// <param name="k0">First k.</param>
@@ -26,6 +30,8 @@ internal static unsafe class Packing
         {
             for (int k = 0; k < kc; k++, panel += 32)
             {
+                source.Prefetch(k0 + k + StepsAhead, i0);
+                source.Prefetch(k0 + k + StepsAhead, i0 + 16);
                 source.Load<F32x16>(k0 + k, i0).Store(panel);
                 source.Load<F32x16>(k0 + k, i0 + 16).Store(panel + 16);
             }
@@ -34,6 +40,7 @@ internal static unsafe class Packing
         {
             for (int k = 0; k < kc; k++, panel += 12)
             {
+                source.Prefetch(k0 + k + StepsAhead, i0 + 11);
                 source.Load<F32x4>(k0 + k, i0).Store(panel);
                 source.Load<F32x4>(k0 + k, i0 + 4).Store(panel + 4);
                 source.Load<F32x4>(k0 + k, i0 + 8).Store(panel + 8);
@@ -76,7 +83,11 @@ internal static unsafe class Packing
                 if (Vector512.IsHardwareAccelerated)
                 {
                     for (; k + 16 <= kc; k += 16)
+                    {
+                        for (int row = 0; row < 4; row++)
+                            source.Prefetch(i0 + i + RowsAhead + row, k0 + k);
                         Transpose4x16(source, i0 + i, k0 + k, panel + (long)k * width + i, width);
+                    }
                 }
                 for (; k + 4 <= kc; k += 4)
                     Transpose4x4(source, i0 + i, k0 + k, panel + (long)k * width + i, width);
