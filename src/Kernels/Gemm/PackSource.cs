@@ -45,6 +45,9 @@ internal readonly unsafe struct BF16Source(ushort* data, long ld) : IPackSource<
 {
     public BF16Source At(long elements) => new(data + elements, ld);
 
+    /// <summary>The stored bits, for packing that needs no float.</summary>
+    public ushort* Bits(long row, long column) => data + row * ld + column;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)
         where V : unmanaged, ISimd<V> => V.LoadBF16(data + row * ld + column);

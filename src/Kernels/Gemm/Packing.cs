@@ -134,10 +134,13 @@ internal static unsafe class Packing
     // Four 4x4 transposes at once: unpacking works inside each 128-bit lane, and lane l holds columns 4l to 4l + 3.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Transpose4x16<TSource>(TSource source, long row, long column, float* to, int stride)
-        where TSource : unmanaged, IPackSource<TSource>
+        where TSource : unmanaged, IPackSource<TSource> =>
+        StoreTransposed(Sixteen(source, row, column), Sixteen(source, row + 1, column), Sixteen(source, row + 2, column), Sixteen(source, row + 3, column), to, stride);
+
+    /// <summary>Writes four neighbours, one of each register, at every one of 16 places <paramref name="stride"/> apart.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreTransposed(Vector512<float> r0, Vector512<float> r1, Vector512<float> r2, Vector512<float> r3, float* to, long stride)
     {
-        Vector512<float> r0 = Sixteen(source, row, column), r1 = Sixteen(source, row + 1, column);
-        Vector512<float> r2 = Sixteen(source, row + 2, column), r3 = Sixteen(source, row + 3, column);
         Vector512<double> low01 = Avx512F.UnpackLow(r0, r1).AsDouble(), low23 = Avx512F.UnpackLow(r2, r3).AsDouble();
         Vector512<double> high01 = Avx512F.UnpackHigh(r0, r1).AsDouble(), high23 = Avx512F.UnpackHigh(r2, r3).AsDouble();
         StoreLanes(Avx512F.UnpackLow(low01, low23).AsSingle(), to, stride);
@@ -156,11 +159,11 @@ internal static unsafe class Packing
         where TSource : unmanaged, IPackSource<TSource> => Unsafe.BitCast<F32x16, Vector512<float>>(source.Load<F32x16>(row, column));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void StoreLanes(Vector512<float> columns, float* to, int stride)
+    private static void StoreLanes(Vector512<float> columns, float* to, long stride)
     {
         columns.GetLower().GetLower().Store(to);
-        columns.GetLower().GetUpper().Store(to + 4 * (long)stride);
-        columns.GetUpper().GetLower().Store(to + 8 * (long)stride);
-        columns.GetUpper().GetUpper().Store(to + 12 * (long)stride);
+        columns.GetLower().GetUpper().Store(to + 4 * stride);
+        columns.GetUpper().GetLower().Store(to + 8 * stride);
+        columns.GetUpper().GetUpper().Store(to + 12 * stride);
     }
 }

@@ -15,8 +15,9 @@ internal static unsafe class Panels
     /// <param name="k0">First k.</param>
     /// <param name="kc">How many k.</param>
     /// <param name="to">Receives <see cref="PaddedRows{TKernel}"/> * kc floats.</param>
-    public static void PackRows<TKernel>(F32Source a, bool transposed, long m0, int rows, long k0, int kc, float* to)
+    public static void PackRows<TKernel, TSource>(TSource a, bool transposed, long m0, int rows, long k0, int kc, float* to)
         where TKernel : struct, IMicroKernel
+        where TSource : unmanaged, IPackSource<TSource>
     {
         for (int i = 0; i < rows;)
         {

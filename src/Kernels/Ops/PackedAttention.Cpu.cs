@@ -191,8 +191,8 @@ public static partial class PackedAttention
 
         private void Forward(in Workspace<TKernel> space, int queries, int keys, long atQuery, long atKey)
         {
-            Panels.PackRows<TKernel>(new F32Source(_k + atKey, Step), false, 0, keys, 0, K, space.Key);
-            Panels.PackRows<TKernel>(new F32Source(_v + atKey, Step), true, 0, K, 0, keys, space.Across);
+            Panels.PackRows<TKernel, F32Source>(new F32Source(_k + atKey, Step), false, 0, keys, 0, K, space.Key);
+            Panels.PackRows<TKernel, F32Source>(new F32Source(_v + atKey, Step), true, 0, K, 0, keys, space.Across);
             for (int q = 0; q < queries; q += TKernel.Columns)
             {
                 int columns = Math.Min(TKernel.Columns, queries - q), width = Panels.Width<TKernel>(columns);
@@ -206,10 +206,10 @@ public static partial class PackedAttention
 
         private void Backward(in Workspace<TKernel> space, int queries, int keys, long atQuery, long atKey)
         {
-            Panels.PackRows<TKernel>(new F32Source(_k + atKey, Step), false, 0, keys, 0, K, space.Key);
-            Panels.PackRows<TKernel>(new F32Source(_v + atKey, Step), false, 0, keys, 0, K, space.Value);
+            Panels.PackRows<TKernel, F32Source>(new F32Source(_k + atKey, Step), false, 0, keys, 0, K, space.Key);
+            Panels.PackRows<TKernel, F32Source>(new F32Source(_v + atKey, Step), false, 0, keys, 0, K, space.Value);
             if (_dq != null)
-                Panels.PackRows<TKernel>(new F32Source(_k + atKey, Step), true, 0, K, 0, keys, space.Across);
+                Panels.PackRows<TKernel, F32Source>(new F32Source(_k + atKey, Step), true, 0, K, 0, keys, space.Across);
             var q = new F32Source(_q + atQuery, Step);
             var dcontext = new F32Source(_context + atQuery, Step);
             // From the last block on: it sees every key, so it may overwrite dk and dv, and the others add.
