@@ -73,15 +73,22 @@ internal sealed class SubspaceParity(ParityFixture fixture, Checkpoint checkpoin
         MsfTrace ours = SubspaceReplay.Msf(subspace, prompts, fixture.Scalar("msf", "alpha"), MsfRate, MsfMaxNorm, steps, examples.Run);
         Tensors("msf_grad0", ours.FirstGradients, _gradient);
         double[] expected = fixture.Values("msf_loss");
-        // Of 12,000 numbers some have gradients near 0, whose first AdamW steps are the sign of a rounding.
-        var tolerance = new ParityTolerance(Math.Max(2e-4, steps * _float.Relative / 2), $"{steps} steps on our own in float32");
         string[] columns = ["msf_loss", "msf_reconstruction", "msf_grad_norm"];
         for (int c = 0; c < columns.Length; c++)
-            table.Compare(columns[c], [.. expected.Where((_, i) => i % 3 == c)], [.. ours.Losses.Select(l => l[c])], tolerance);
-        if (_weights == DType.F32)
-            Tensors("msf_final", ours.Final, tolerance);
-        else
-            table.Skip("msf_final", $"{_weights.Name()} weights turn the signs of small gradients, and with them whole first steps");
+            table.Compare($"{columns[c]}, first step", [expected[c]], [ours.Losses[0][c]], c == 2 ? _gradient : _float);
+        if (_weights != DType.F32)
+        {
+            foreach (string name in (string[])[.. columns, "msf_final"])
+                table.Skip(name, $"{_weights.Name()} weights turn the signs of small gradients, and with them whole first steps of AdamW");
+            return;
+        }
+        // Of 12,000 numbers some have gradients near 0, whose first AdamW steps are the sign of a rounding.
+        var tolerance = new ParityTolerance(2e-4, $"{steps} steps on our own in float32");
+        // From step to step the norm moves by up to a half of itself where the losses move by some hundredths: it magnifies the same difference as much more.
+        var steep = new ParityTolerance(1e-2, $"{steps} steps on our own in float32, at a gradient that turns by half of itself in a step");
+        for (int c = 0; c < columns.Length; c++)
+            table.Compare(columns[c], [.. expected.Where((_, i) => i % 3 == c)], [.. ours.Losses.Select(l => l[c])], c == 2 ? steep : tolerance);
+        Tensors("msf_final", ours.Final, tolerance);
     }
 
     private void Tensors(string file, IReadOnlyDictionary<string, float[]> ours, ParityTolerance tolerance)
