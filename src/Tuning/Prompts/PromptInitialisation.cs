@@ -10,7 +10,7 @@ public enum PromptInitialisationKind
     /// <summary>Embeddings of random pieces among the most frequent ones, each at most once.</summary>
     SampledVocabulary,
 
-    /// <summary>One row per label, the mean of its pieces' embeddings; the other rows as <see cref="SampledVocabulary"/>.</summary>
+    /// <summary>One row per label, the mean of its pieces' embeddings; the other rows (all of them where a task has no labels) as <see cref="SampledVocabulary"/>.</summary>
     ClassLabel,
 
     /// <summary>Embeddings of a text's pieces.</summary>
@@ -43,20 +43,6 @@ public sealed record PromptInitialisation
 
     /// <summary>PEFT folder, .npy, .safetensors or .pt, for <see cref="PromptInitialisationKind.File"/>.</summary>
     public string? Path { get; init; }
-
-    /// <summary>Reads a kind as files and command lines write it.</summary>
-    /// <param name="name">uniform, vocabulary, labels, text or file.</param>
-    /// <returns>The kind.</returns>
-    /// <exception cref="ArgumentException">There is none of that name.</exception>
-    public static PromptInitialisationKind ParseKind(string name) => name switch
-    {
-        "uniform" => PromptInitialisationKind.RandomUniform,
-        "vocabulary" => PromptInitialisationKind.SampledVocabulary,
-        "labels" => PromptInitialisationKind.ClassLabel,
-        "text" => PromptInitialisationKind.Text,
-        "file" => PromptInitialisationKind.File,
-        _ => throw new ArgumentException($"Prompt initialisation \"{name}\" is unknown; expected uniform, vocabulary, labels, text or file.", nameof(name)),
-    };
 }
 
 /// <summary>A fresh prompt and what is odd about it.</summary>
