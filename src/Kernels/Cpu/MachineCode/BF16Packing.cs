@@ -11,6 +11,10 @@ namespace IptNative.Kernels.Cpu;
 /// <remarks>Needs Vector512, which the machine code's gate has made sure of. Groups begin at multiples of 16 where the operand has a stored format.</remarks>
 internal static unsafe class BF16Packing
 {
+    // Short rows (attention) end before the hardware's prefetchers have caught on.
+    private const int RowsAhead = 12;
+    private const int StepsAhead = 16;
+
     /// <summary>k is the stored column: A as stored (packed along pairs), B transposed (packed across them).</summary>
     /// <param name="source">The stored matrix.</param>
     /// <param name="i0">First stored row.</param>
@@ -50,7 +54,11 @@ internal static unsafe class BF16Packing
             if (stepP == 1)
             {
                 for (; p < vectors; p += 16)
+                {
+                    source.Prefetch(i0 + i + RowsAhead, k0 + 2 * p);
+                    source.Prefetch(i0 + i + RowsAhead, k0 + 2 * p + 16);
                     Along(source, i0 + i, k0 + 2 * p).AsUInt32().Store(row + p);
+                }
             }
             for (; p < pairs; p++)
                 row[p * stepP] = Pair(source, i0 + i, k0 + 2 * p, 0, 1, 2 * p + 1 < kc);
@@ -96,7 +104,11 @@ internal static unsafe class BF16Packing
             if (stepI == 1 && p < whole)
             {
                 for (; i < vectors; i += 16)
+                {
+                    source.Prefetch(k0 + 2 * p + StepsAhead, i0 + i);
+                    source.Prefetch(k0 + 2 * p + StepsAhead + 1, i0 + i);
                     Across(source, k0 + 2 * p, i0 + i).AsUInt32().Store(row + i);
+                }
             }
             for (; i < count; i++)
                 row[i * stepI] = Pair(source, k0 + 2 * p, i0 + i, 1, 0, p < whole);
