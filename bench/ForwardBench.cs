@@ -1,6 +1,7 @@
 // The forward pass of a T5-base-shaped encoder against the machine's FMA peak, and what its graphs cost to start.
 // Timed: Encode with its embedding gather, weights bound before. Not timed: making the session, the first pass, the JIT.
 using System.Diagnostics;
+using System.Text.Json.Nodes;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Config;
 using IptNative.Model.Forward;
@@ -12,24 +13,29 @@ internal static class ForwardBench
     private const int Batch = 8;
     private const int Length = 228;
 
+    /// <summary>T5 v1.1 base.</summary>
+    public static T5Config Base { get; } = T5Config.Parse(
+        new JsonObject
+        {
+            ["model_type"] = "t5",
+            ["d_model"] = 768,
+            ["d_kv"] = 64,
+            ["d_ff"] = 2048,
+            ["num_layers"] = 12,
+            ["num_decoder_layers"] = 12,
+            ["num_heads"] = 12,
+            ["vocab_size"] = 32128,
+            ["feed_forward_proj"] = "gated-gelu",
+            ["tie_word_embeddings"] = false,
+        },
+        "T5 v1.1 base");
+
     public static void Run(BenchOptions options, Ledger ledger)
     {
         int threads = options.Threads, repeats = options.Repeats > 0 ? options.Repeats : 15;
         using var device = new CpuDevice(threads);
         var sampler = new Sampler(device);
-        var config = new T5Config
-        {
-            DModel = 768,
-            DKv = 64,
-            DFf = 2048,
-            NumLayers = 12,
-            NumDecoderLayers = 12,
-            NumHeads = 12,
-            VocabSize = 32128,
-            IsGated = true,
-            IsRelu = false,
-            TieWordEmbeddings = false,
-        };
+        T5Config config = Base;
         using var checkpoint = new RandomCheckpoint(config);
         var batch = new T5Batch();
         var single = new T5Batch();

@@ -14,6 +14,9 @@ internal static class Program
                 "gemm" => GemmBench.Run,
                 "attention" => AttentionBench.Run,
                 "forward" => ForwardBench.Run,
+                "load" => LoadBench.Run,
+                "start" => StartBench.Run,
+                "tokenizer" => TokenizerBench.Run,
                 _ => throw new ArgumentException($"'{options.Bench}' is no benchmark. {BenchOptions.Usage}"),
             };
             run(options, ledger);

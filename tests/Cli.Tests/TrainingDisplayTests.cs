@@ -5,10 +5,12 @@ using Xunit;
 
 namespace IptNative.Cli.Tests;
 
-public sealed partial class TrainingDisplayTests
+public sealed partial class TrainingDisplayTests : IDisposable
 {
     private readonly StringWriter _output = new() { NewLine = "\n" };
     private readonly ManualClock _clock = new();
+
+    public void Dispose() => _output.Dispose();
 
     private static RunRow[] Rows(int tasks, int seeds) =>
         [.. Enumerable.Range(0, tasks * seeds).Select(i => new RunRow(i, i / seeds, $"task{i / seeds}", 42 + i % seeds))];
@@ -98,7 +100,7 @@ public sealed partial class TrainingDisplayTests
         Steps(display, 51, 51, 1);
         Assert.Equal(
         [
-            "step ━━━━━━━━━━━━━━━━━━━━─────────────────── 51/100 51 %  0:00:24 left",
+            $"step {new string('━', 20)}{new string('─', 20)} 51/100 51 %  0:00:24 left",
             "loss 0.0392  grad 1.250  lr 0.3000  acc 0.5000  best 0.5000 at 50  2,000 tokens",
         ], Screen());
         Assert.Contains("\x1b[2F\x1b[J", _output.ToString(), StringComparison.Ordinal);
@@ -119,7 +121,7 @@ public sealed partial class TrainingDisplayTests
         Assert.Equal(
         [
             "task0-seed43: stopped at step 2 (no better score since step 2, best 0.1000)",
-            "step ────────────────────────────────────── 2/100 2 %  0:00:49 left",
+            $"step {new string('─', 40)} 2/100 2 %  0:00:49 left",
             "6 runs (2 ended)  loss 3.500  acc 0.2500 ± 0.187  best 0.2500 ± 0.187  2,000 tokens/s  812 MB",
             "  task0  loss 1.500  acc 0.0500 ± 0.071  best 0.0500 ± 0.071  done",
             "  task1  loss 3.500  acc 0.2500 ± 0.071  best 0.2500 ± 0.071",

@@ -37,6 +37,7 @@ internal static class EvaluateCommand
         var sentinel = new Option<bool>("--sentinel") { Description = "Answers start with <extra_id_0>, which is taken off." };
         var maxSource = new Option<int>("--max-source-length") { Description = "Most tokens of an input, the prompt not included.", DefaultValueFactory = _ => defaults.MaxSourceLength };
         var maxTarget = new Option<int?>("--max-target-length") { Description = "Most tokens of an answer; without it the longest gold answer's and a few more." };
+        var beams = new Option<int>("--num-beams") { Description = "Beams of the search; 1 is greedy.", DefaultValueFactory = _ => evaluationDefaults.NumBeams };
         var limit = new Option<int?>("--limit") { Description = "Only the first N examples." };
         var baselines = new Option<bool>("--baselines") { Description = "Also the majority answer, and the model without a prompt, with and without the task's name." };
         var predictions = new Option<string?>("--predictions") { Description = "File to write every input, answer and gold answer to (tab-separated)." };
@@ -44,7 +45,7 @@ internal static class EvaluateCommand
         var threads = new Option<int>("--threads") { Description = "CPU threads; 0 takes every core.", DefaultValueFactory = _ => 0 };
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("evaluate", "Score a frozen T5 on a task, with saved prompts or none.");
-        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, limit, baselines, predictions, batch, threads, asJson])
+        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, predictions, batch, threads, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative evaluate --model models/t5-gym-tiny --task clinc150-domain --data examples/gym --task-prefix",
@@ -68,7 +69,7 @@ internal static class EvaluateCommand
             var encoding = new EncodingOptions { TaskPrefix = parsed.GetValue(prefix), Sentinel = parsed.GetValue(sentinel), MaxSourceLength = parsed.GetValue(maxSource) };
             if (parsed.GetValue(maxTarget) is { } most && most > encoding.MaxTargetLength)
                 encoding = encoding with { MaxTargetLength = most };
-            var options = new EvaluationOptions { BatchSize = parsed.GetValue(batch), MaxTargetLength = parsed.GetValue(maxTarget) };
+            var options = new EvaluationOptions { BatchSize = parsed.GetValue(batch), MaxTargetLength = parsed.GetValue(maxTarget), NumBeams = parsed.GetValue(beams) };
             RequireUsable(source, encoding, options, parsed.GetValue(split)!, parsed.GetValue(limit), parsed.GetValue(threads));
 
             // Small things first: a mistake in them should not wait for the model.
@@ -89,14 +90,17 @@ internal static class EvaluateCommand
             if (examples.CutInputs > 0)
                 Console.Error.WriteLine($"iptnative: {examples.CutInputs} of {examples.Count} inputs are longer than {encoding.MaxSourceLength} tokens and were cut (--max-source-length).");
 
-            using var progress = new ProgressLine("evaluating");
-            IReadOnlyList<EvaluationResult> results = Run(evaluator, frozen, examples, prompts, options, progress, cancel);
-            Baselines? untuned = parsed.GetValue(baselines)
-                ? Baselines.Measure(evaluator, tokenizer, loaded, parsed.GetValue(split)!, encoding, options, parsed.GetValue(limit), (done, total) => progress.Report(done, total, "without a prompt"), cancel)
-                : null;
+            IReadOnlyList<EvaluationResult> results;
+            Baselines? untuned = null;
+            using (var progress = new ProgressLine("evaluating"))
+            {
+                results = Run(evaluator, frozen, examples, prompts, options, progress, cancel);
+                if (parsed.GetValue(baselines))
+                    untuned = Baselines.Measure(evaluator, tokenizer, loaded, parsed.GetValue(split)!, encoding, options, parsed.GetValue(limit), (done, total) => progress.Report(done, total, "without a prompt"), cancel);
+            }
             var report = new Report(loaded, parsed.GetValue(split)!, names, results, untuned);
             if (parsed.GetValue(predictions) is { } path)
-                PredictionsFile.Write(path, names.Zip(results));
+                PredictionsFile.Write(path, names.Zip(results).SelectMany(r => PredictionsFile.Lines(r.First, report.Split, r.Second)));
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, report);

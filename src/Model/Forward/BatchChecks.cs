@@ -28,6 +28,21 @@ internal static class BatchChecks
         return longest;
     }
 
+    /// <summary>Refuses texts whose attention scores cannot be held: they grow with the square of the length, and the system would end the program.</summary>
+    /// <param name="examples">Examples of the batch.</param>
+    /// <param name="length">Positions of the longest.</param>
+    /// <param name="config">Says how many heads there are.</param>
+    /// <param name="available">Bytes that this process may use.</param>
+    /// <exception cref="InsufficientMemoryException">They need more than half of it.</exception>
+    public static void RequireAttentionMemory(int examples, int length, T5Config config, long available)
+    {
+        // The position bias once, and every example's probabilities.
+        double needed = (examples + 1.0) * config.NumHeads * length * length * sizeof(float);
+        // Half: the rest of the pass needs room too, and a machine that swaps is as good as hung.
+        if (needed > available / 2.0)
+            throw new InsufficientMemoryException($"encoding a batch: {examples} example(s) of {length} positions need {needed / (1 << 30):0.0} GiB for attention (it grows with the length's square), half of the {available / (double)(1 << 30):0.0} GiB of this machine may go there. Use shorter texts (--max-source-length cuts them) or a smaller batch.");
+    }
+
     /// <summary>Refuses an id outside the vocabulary.</summary>
     public static void RequireIds(ReadOnlySpan<int> ids, int example, string what, T5Config config, int alsoAllowed = 0)
     {

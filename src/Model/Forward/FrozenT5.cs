@@ -17,6 +17,9 @@ namespace IptNative.Model.Forward;
 /// </remarks>
 public sealed class FrozenT5 : IDisposable
 {
+    // Asked once: the answer is an object, and a repeated pass allocates nothing.
+    private static readonly long AvailableMemory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+
     private readonly FrozenWeights _weights;
     private readonly FrozenT5Options _options;
     private readonly InputAssembler _inputs;
@@ -106,9 +109,11 @@ public sealed class FrozenT5 : IDisposable
     /// <returns>Valid until the next call.</returns>
     /// <exception cref="ArgumentException">The batch or an example is empty, an id is outside the vocabulary, or a prompt is missing or as wide as another model's.</exception>
     /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
+    /// <exception cref="InsufficientMemoryException">The texts are too long for this machine.</exception>
     public EncodedBatch Encode(T5Batch batch, PromptTable? prompts = null, TapeDetail tape = TapeDetail.None)
     {
         ArgumentNullException.ThrowIfNull(batch);
+        BatchChecks.RequireAttentionMemory(batch.Count, BatchChecks.SourceLength(batch, prompts, Config), Config, AvailableMemory);
         (Tensor embeds, Tensor mask, Tensor places, int S) = _inputs.Source(batch, prompts);
         int B = batch.Count;
         int D = Config.DModel;

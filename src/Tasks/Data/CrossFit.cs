@@ -46,8 +46,12 @@ public sealed record CrossFitTask(string Name, IReadOnlyList<TaskExample> Train,
         return new CrossFitTask(CrossFitFileName.Parse(train)!.Task, CrossFitReader.Read(train), CrossFitReader.Read(Find(folder, "dev", seed)), CrossFitReader.Read(Find(folder, "test", seed))); // Find gives parsed names
     }
 
-    /// <summary>Whether a folder has a file of a task.</summary>
-    internal static bool IsIn(string folder, string task) => Names(folder).Any(f => f.Name.Task == task);
+    /// <summary>The task that a folder's files are of: the wanted one where it is there, else the only one; null where there is neither.</summary>
+    internal static string? TaskIn(string folder, string wanted)
+    {
+        string[] tasks = [.. Names(folder).Select(f => f.Name.Task).Distinct(StringComparer.Ordinal)];
+        return tasks.Contains(wanted) ? wanted : tasks is [string only] ? only : null;
+    }
 
     /// <summary>The one file of a split.</summary>
     internal static string Find(string folder, string split, int seed, string? task = null, int? k = null)

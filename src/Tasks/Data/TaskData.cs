@@ -15,6 +15,8 @@ public sealed class TaskData
         var files = new TaskFiles(source);
         var notes = new List<string>();
         Name = files.Name;
+        if (files.NameInData is { } other && other != Name)
+            notes.Add($"{Name}: the files in its folder are of a task named {other}; they are taken.");
         Files = files.Files;
         (Train, Dev, Test) = (files.Read("train"), files.Read("dev"), files.Read("test"));
         Metrics = FindMetrics(source, files);

@@ -30,8 +30,10 @@ internal sealed class TaskFiles
             _casting = TaskCasting.Get(source.Casting ?? Name);
 
         string? folder = Folder(source, Name);
-        _alreadySampled = folder is not null && FindCrossFit(folder);
-        if (folder is not null && !_alreadySampled) FindPlain(folder);
+        NameInData = folder is null ? null : CrossFitTask.TaskIn(folder, Name);
+        if (folder is not null && NameInData is not null) FindCrossFit(folder, NameInData);
+        _alreadySampled = NameInData is not null && source.TrainFile is null;
+        if (folder is not null && NameInData is null) FindPlain(folder);
         string?[] named = [source.TrainFile, source.DevFile, source.TestFile];
         for (int i = 0; i < named.Length; i++) _files[i] = named[i] ?? _files[i];
         if (Files.Count == 0)
@@ -44,6 +46,9 @@ internal sealed class TaskFiles
 
     /// <summary>Task name without its path.</summary>
     public string Name { get; }
+
+    /// <summary>Task name in the names of CrossFit's files; may differ from <see cref="Name"/> where a run calls its task otherwise. Null for other files.</summary>
+    public string? NameInData { get; }
 
     /// <summary>The gym's entry of the task, where there is one.</summary>
     public GymTask? Metadata { get; }
@@ -92,11 +97,9 @@ internal sealed class TaskFiles
             : throw new DirectoryNotFoundException($"{source.Task}: looking for a task; there is no such folder, and no data folder was named. Name the folder of the task or of the gym that holds it.");
     }
 
-    private bool FindCrossFit(string folder)
+    private void FindCrossFit(string folder, string task)
     {
-        if (!CrossFitTask.IsIn(folder, Name)) return false;
-        for (int i = 0; i < Splits.Length; i++) _files[i] = CrossFitTask.Find(folder, Splits[i], _source.Seed, Name, _source.Shots);
-        return true;
+        for (int i = 0; i < Splits.Length; i++) _files[i] = CrossFitTask.Find(folder, Splits[i], _source.Seed, task, _source.Shots);
     }
 
     private void FindPlain(string folder)
@@ -115,6 +118,9 @@ internal sealed class TaskFiles
         string full = Path.GetFullPath(folder);
         string?[] places = [full, Path.GetDirectoryName(Path.TrimEndingDirectorySeparator(full))];
         string? gym = places.OfType<string>().Select(p => Path.Combine(p, "gym.json")).FirstOrDefault(File.Exists);
-        return gym is null ? null : GymMetadata.Load(gym).FirstOrDefault(t => t.Name == Name);
+        if (gym is null) return null;
+        IReadOnlyList<GymTask> tasks = GymMetadata.Load(gym);
+        string inGym = NameInData ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(full));
+        return tasks.FirstOrDefault(t => t.Name == Name) ?? tasks.FirstOrDefault(t => t.Name == inGym);
     }
 }

@@ -1,4 +1,5 @@
 // What an evaluation takes and gives. Deliberately not the work: see Evaluator.
+using IptNative.Model.Decoding;
 using IptNative.Tasks.Data;
 using IptNative.Tasks.Metrics;
 using IptNative.Tuning.Data;
@@ -10,7 +11,7 @@ namespace IptNative.Tuning.Evaluation;
 /// <param name="Prompt">Number of a prompt in the table; -1 for none.</param>
 public sealed record EvaluationJob(EncodedExamples Examples, int Prompt = -1);
 
-/// <summary>Settings of an evaluation. None of them changes an answer, save <see cref="MaxTargetLength"/>.</summary>
+/// <summary>Settings of an evaluation. None of them changes an answer, save <see cref="MaxTargetLength"/> and <see cref="NumBeams"/>.</summary>
 public sealed record EvaluationOptions
 {
     /// <summary>Examples computed together, 1 or more.</summary>
@@ -25,13 +26,17 @@ public sealed record EvaluationOptions
     /// <summary>Most tokens of an answer, its end of sequence included; null takes the longest gold answer's and <see cref="Evaluator.AnswerSlack"/> more.</summary>
     public int? MaxTargetLength { get; init; }
 
+    /// <summary>Beams of the search; 1 is greedy.</summary>
+    public int NumBeams { get; init; } = 1;
+
     /// <summary>Checks the values.</summary>
     /// <exception cref="ArgumentException">A value is impossible.</exception>
     public void Validate()
     {
         Require(BatchSize, "batch_size");
         Require(MaxBatchPositions, "max_batch_positions");
-        if (MaxTargetLength is { } length) Require(length, "max_target_length");
+        Require(MaxTargetLength ?? 1, "max_target_length");
+        new GenerationOptions { NumBeams = NumBeams }.Validate();
 
         static void Require(int value, string name)
         {

@@ -1,4 +1,4 @@
-// Greedy answers of a frozen model for many examples behind many prompts, and their scores. Deliberately not: beam search and sampling (TextGenerator), training.
+// Answers of a frozen model for many examples behind many prompts, and their scores. Deliberately not: sampling (TextGenerator), training.
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
@@ -49,7 +49,7 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
         {
             int count = BatchAt(items, done, options);
             ReadOnlySpan<Item> batch = items.AsSpan(done, count);
-            IReadOnlyList<GeneratedSequence>[] sequences = Generate(jobs, batch, prompts, cancel);
+            IReadOnlyList<GeneratedSequence>[] sequences = Generate(jobs, batch, prompts, options.NumBeams, cancel);
             for (int i = 0; i < count; i++)
             {
                 Item item = batch[i];
@@ -115,12 +115,14 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
         for (; start + count < items.Length && count < options.BatchSize; count++)
         {
             longest = Math.Max(longest, items[start + count].Length);
-            if ((long)longest * (count + 1) > options.MaxBatchPositions) break;
+            if ((long)longest * (count + 1) * options.NumBeams > options.MaxBatchPositions) break;
+            // A greedy answer can be cut to its own limit afterwards; a beam search with a higher one is another search.
+            if (options.NumBeams > 1 && items[start + count].Limit != items[start].Limit) break;
         }
         return count;
     }
 
-    private IReadOnlyList<GeneratedSequence>[] Generate(IReadOnlyList<EvaluationJob> jobs, ReadOnlySpan<Item> items, PromptTable? prompts, CancellationToken cancel)
+    private IReadOnlyList<GeneratedSequence>[] Generate(IReadOnlyList<EvaluationJob> jobs, ReadOnlySpan<Item> items, PromptTable? prompts, int beams, CancellationToken cancel)
     {
         _batch.Clear();
         foreach (Item item in items)
@@ -128,7 +130,7 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
         EncodedBatch encoded = model.Encode(_batch, prompts);
         using IStepDecoder decoder = model.StartDecoding(encoded);
         // Sorted by limit: the first has the highest.
-        return Generator.Generate(decoder, new GenerationOptions { MaxLength = items[0].Limit }, model.Config.DecoderStartTokenId, model.Config.EosTokenId, cancellationToken: cancel);
+        return Generator.Generate(decoder, new GenerationOptions { MaxLength = items[0].Limit, NumBeams = beams }, model.Config.DecoderStartTokenId, model.Config.EosTokenId, cancellationToken: cancel);
     }
 
     private string Text(int[] ids, bool sentinel) =>

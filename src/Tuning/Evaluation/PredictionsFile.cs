@@ -1,32 +1,30 @@
-// The answers of an evaluation as a table that a person and a program can read. Deliberately not the scores.
-using System.Text;
-using IptNative.Model.Checkpoints;
+// The answers of an evaluation as lines of predictions.tsv. Deliberately not the file's layout: a run folder's and this are one.
+using IptNative.Tuning.Runs;
 
 namespace IptNative.Tuning.Evaluation;
 
-/// <summary>Writes predictions.tsv: a header, then per example its task, prompt, input, prediction and gold answers.</summary>
-/// <remarks>A tab, a line end or a backslash within a text is written as \t, \n, \r or \\, so that every line has the same fields save for several gold answers at its end.</remarks>
+/// <summary>Turns results into predictions.tsv: a line per example with the run (or prompt), split, number, prediction, gold answers and input.</summary>
 public static class PredictionsFile
 {
-    /// <summary>Writes the file, whole or not at all.</summary>
-    /// <param name="path">The file; its folder exists.</param>
-    /// <param name="results">Results beside what their prompts are called.</param>
-    /// <exception cref="IOException">The file cannot be written.</exception>
-    public static void Write(string path, IEnumerable<(string Prompt, EvaluationResult Result)> results)
+    /// <summary>The lines of a result.</summary>
+    /// <param name="run">What the run or the prompt is called.</param>
+    /// <param name="split">train, dev or test.</param>
+    /// <param name="result">The result.</param>
+    /// <returns>One line per example; the input is the example's own, without task prefix.</returns>
+    public static IEnumerable<PredictionLine> Lines(string run, string split, EvaluationResult result)
     {
-        ArgumentException.ThrowIfNullOrEmpty(path);
-        ArgumentNullException.ThrowIfNull(results);
-        AtomicFile.Write(path, stream =>
-        {
-            using var writer = new StreamWriter(stream, new UTF8Encoding(false), leaveOpen: true) { NewLine = "\n" };
-            writer.WriteLine("task\tprompt\tinput\tprediction\tanswers");
-            foreach ((string prompt, EvaluationResult result) in results)
-            {
-                for (int i = 0; i < result.Predictions.Count; i++)
-                    writer.WriteLine(string.Join('\t', (string[])[Field(result.Task), Field(prompt), Field(result.Examples[i].Input), Field(result.Predictions[i]), .. result.Examples[i].Answers.Select(Field)]));
-            }
-        });
+        ArgumentNullException.ThrowIfNull(result);
+        return result.Examples.Select((example, i) => new PredictionLine(run, split, i, result.Predictions[i], example.Answers, example.Input));
     }
 
-    private static string Field(string text) => text.Replace("\\", "\\\\").Replace("\t", "\\t").Replace("\n", "\\n").Replace("\r", "\\r");
+    /// <summary>Writes a file by itself, whole or not at all.</summary>
+    /// <param name="path">The file; its folder exists.</param>
+    /// <param name="lines">Lines; read once.</param>
+    /// <exception cref="IOException">The file cannot be written.</exception>
+    public static void Write(string path, IEnumerable<PredictionLine> lines)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        ArgumentNullException.ThrowIfNull(lines);
+        RunResult.WritePredictions(path, lines);
+    }
 }

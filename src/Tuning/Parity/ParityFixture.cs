@@ -16,7 +16,7 @@ internal sealed class ParityFixture
         Folder = folder;
         string path = Path.Combine(folder, "expected.json");
         if (!File.Exists(path))
-            throw new InvalidDataException($"{folder}: opening a parity fixture; found no expected.json. Make one with tools/export_onnx/make_fixture.py, or name a folder such as tests/Goldens/t5v11.");
+            throw new InvalidDataException($"{folder}: opening a parity fixture; {(Directory.Exists(folder) ? "found no expected.json" : "there is no such folder")}. Make one with tools/export_onnx/make_fixture.py, or name a folder such as tests/Goldens/t5v11.");
         try
         {
             using var json = JsonDocument.Parse(File.ReadAllBytes(path));
@@ -87,7 +87,8 @@ internal sealed class ParityFixture
             ? value.GetDouble()
             : throw new InvalidDataException($"{Folder}/expected.json: found no number '{section}.{name}'. Make the fixture again.");
 
-    private NumpyFile Read(string name) => NumpyFile.Read(PathOf(name));
+    private NumpyFile Read(string name) => Has(name) ? NumpyFile.Read(PathOf(name))
+        : throw new InvalidDataException($"{Folder}: replaying a parity fixture; found no {name}.npy, expected one. Copy the fixture again, or make it again with tools/export_onnx/make_fixture.py.");
 
     private string PathOf(string name) => Path.Combine(Folder, name + ".npy");
 }

@@ -49,7 +49,7 @@ public sealed class ParityRun : IDisposable
     {
         var fixture = new ParityFixture(folder);
         string path = checkpointPath ?? folder;
-        using Checkpoint checkpoint = Checkpoint.Open(path);
+        using Checkpoint checkpoint = Checkpoint.Open(path, new CheckpointOpenOptions { VerifyChecksums = true });
         using var run = new ParityRun(fixture, checkpoint, threads);
         run.All();
         return new ParityReport(folder, path, run._dtype.Name(), run._table.Rows);

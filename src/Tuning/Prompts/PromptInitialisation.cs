@@ -1,4 +1,6 @@
 // What a prompt starts from, as a run asks for it. Deliberately not the work: see PromptInitialiser.
+using IptNative.Tuning.Runs;
+
 namespace IptNative.Tuning.Prompts;
 
 /// <summary>Kinds of starting point.</summary>
@@ -10,7 +12,7 @@ public enum PromptInitialisationKind
     /// <summary>Embeddings of random pieces among the most frequent ones, each at most once.</summary>
     SampledVocabulary,
 
-    /// <summary>One row per label, the mean of its pieces' embeddings; the other rows as <see cref="SampledVocabulary"/>.</summary>
+    /// <summary>One row per label, the mean of its pieces' embeddings; the other rows (all of them where a task has no labels) as <see cref="SampledVocabulary"/>.</summary>
     ClassLabel,
 
     /// <summary>Embeddings of a text's pieces.</summary>
@@ -44,19 +46,31 @@ public sealed record PromptInitialisation
     /// <summary>PEFT folder, .npy, .safetensors or .pt, for <see cref="PromptInitialisationKind.File"/>.</summary>
     public string? Path { get; init; }
 
-    /// <summary>Reads a kind as files and command lines write it.</summary>
-    /// <param name="name">uniform, vocabulary, labels, text or file.</param>
-    /// <returns>The kind.</returns>
-    /// <exception cref="ArgumentException">There is none of that name.</exception>
-    public static PromptInitialisationKind ParseKind(string name) => name switch
+    /// <summary>What a run's options ask for.</summary>
+    /// <param name="config">The options.</param>
+    /// <param name="labels">The task's labels; empty where answers are free.</param>
+    /// <returns>The starting point of the task's prompts.</returns>
+    public static PromptInitialisation Of(PromptConfig config, IReadOnlyList<string> labels)
     {
-        "uniform" => PromptInitialisationKind.RandomUniform,
-        "vocabulary" => PromptInitialisationKind.SampledVocabulary,
-        "labels" => PromptInitialisationKind.ClassLabel,
-        "text" => PromptInitialisationKind.Text,
-        "file" => PromptInitialisationKind.File,
-        _ => throw new ArgumentException($"Prompt initialisation \"{name}\" is unknown; expected uniform, vocabulary, labels, text or file.", nameof(name)),
-    };
+        ArgumentNullException.ThrowIfNull(config);
+        return new PromptInitialisation
+        {
+            Kind = config.Init switch
+            {
+                PromptInit.Uniform => PromptInitialisationKind.RandomUniform,
+                PromptInit.Vocab => PromptInitialisationKind.SampledVocabulary,
+                PromptInit.ClassLabel => PromptInitialisationKind.ClassLabel,
+                PromptInit.Text => PromptInitialisationKind.Text,
+                _ => PromptInitialisationKind.File,
+            },
+            Length = config.Length,
+            Range = (float)config.UniformRange,
+            VocabularySize = config.VocabPieces,
+            Labels = labels,
+            Text = config.InitText,
+            Path = config.InitFile,
+        };
+    }
 }
 
 /// <summary>A fresh prompt and what is odd about it.</summary>

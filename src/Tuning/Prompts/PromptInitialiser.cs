@@ -89,7 +89,7 @@ public sealed class PromptInitialiser(Checkpoint checkpoint, T5Tokenizer tokeniz
         int length = RequireLength(initialisation);
         IReadOnlyList<string> labels = initialisation.Labels;
         if (labels.Count == 0)
-            throw Invalid("the task has no labels to start from, expected at least 1. Start from the vocabulary instead, or name the labels");
+            notes.Add($"The task has no labels: all {length} rows of the prompt are from the vocabulary.");
         if (labels.Count > length)
             notes.Add($"The prompt has {length} rows for {labels.Count} labels, one each: the last {labels.Count - length} ({string.Join(", ", labels.Skip(length).Take(5))}{(labels.Count - length > 5 ? ", ..." : "")}) are left out. Lengthen the prompt to {labels.Count} to have them all.");
         float[] rows = EmbeddingRows.Read(checkpoint, SampleVocabulary(length, initialisation.VocabularySize, seed, notes));

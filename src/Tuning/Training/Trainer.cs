@@ -3,8 +3,6 @@
 using System.Diagnostics;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
-using IptNative.Optimizers;
-using IptNative.Tasks.Sampling;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
 using IptNative.Tuning.Prompts;
@@ -129,7 +127,7 @@ public sealed class Trainer : IDisposable
             OneStep();
             bool evaluated = _step % training.EvalEvery == 0 || _step == training.Steps;
             if (evaluated)
-                Evaluate(cancel);
+                Evaluate();
             if (training.CheckpointEvery == 0 ? evaluated : _step % training.CheckpointEvery == 0)
                 Save();
         }
@@ -194,15 +192,14 @@ public sealed class Trainer : IDisposable
         _observer.Stepped(new StepReport(_step, _loss.Tokens, Stopwatch.GetElapsedTime(begin).TotalSeconds), _reports.AsSpan(0, reports));
     }
 
-    private void Evaluate(CancellationToken cancel)
+    // Not cancelled in the middle: a checkpoint belongs between a step's evaluation and the next step.
+    private void Evaluate()
     {
         RunProgress[] scored = [.. _runs.Where(r => r.Stopped is null && r.Row.Dev is not null)];
         if (scored.Length == 0)
             return;
         long begin = Stopwatch.GetTimestamp();
         _tuned.MakePrompts();
-        // Not cancelled in the middle: a checkpoint belongs between a step's evaluation and the next step.
-        _ = cancel;
         IReadOnlyList<EvaluationResult> results = _evaluator.Evaluate([.. scored.Select(r => new EvaluationJob(r.Row.Dev!, r.Row.Row.Index))], _tuned.Table, _options.Evaluation);
         double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds / scored.Length;
         for (int i = 0; i < scored.Length; i++)

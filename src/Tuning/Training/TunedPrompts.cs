@@ -1,7 +1,6 @@
 // What is tuned, seen from the training loop: prompts that a step reads, gradients that it leaves, and the parameters behind them.
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
-using IptNative.Kernels.Ops;
 using IptNative.Model.Forward;
 using IptNative.Optimizers;
 using IptNative.Tuning.Prompts;

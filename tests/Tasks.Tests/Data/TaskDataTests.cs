@@ -69,6 +69,28 @@ public sealed class TaskDataTests : IDisposable
     }
 
     [Fact]
+    public void ARunMayCallItsTaskOtherwise()
+    {
+        TaskData data = TaskData.Load(new TaskSource { Task = "poems-of-21", Data = Path.Combine(Gym, "poem_sentiment"), Seed = 21 });
+        Assert.Equal("poems-of-21", data.Name);
+        Assert.Equal(["mixed", "negative", "no_impact", "positive"], data.Labels);
+        Assert.Equal("poems-of-21: the files in its folder are of a task named poem_sentiment; they are taken.", Assert.Single(data.Notes));
+        PutCrossFit("t", "a\tx\n", "b\tx\n", "c\tx\n");
+        File.Copy(Path.Combine(_folder, "t", "t_1_13_train.tsv"), Path.Combine(_folder, "t", "u_1_13_train.tsv"));
+        Assert.Contains("found no examples in", Assert.Throws<FileNotFoundException>(() => TaskData.Load(new TaskSource { Task = "v", Data = Path.Combine(_folder, "t"), Metrics = ["em"] })).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AFullFileNamedBesideAFolderIsSampled()
+    {
+        PutCrossFit("t", "a\tx\n", "b\tx\n", "c\tx\n");
+        string full = Put("full.tsv", string.Concat(Enumerable.Range(0, 9).Select(i => $"input {i}\tanswer {i}\n")));
+        TaskData data = TaskData.Load(Source(metrics: "em") with { TrainFile = full, Shots = 3, IsClassification = false, Seed = 100, Data = null, TestFile = Path.Combine(_folder, "t", "t_1_13_test.tsv") });
+        Assert.Equal((3, 3, 1), (data.Train.Count, data.Dev.Count, data.Test.Count));
+        Assert.Equal(6, data.Train.Concat(data.Dev).Select(e => e.Input).Distinct().Count());
+    }
+
+    [Fact]
     public void ShotsPickAmongFilesOfSeveral()
     {
         PutCrossFit("t", "a\tx\n", "b\tx\n", "c\tx\n", k: 1);

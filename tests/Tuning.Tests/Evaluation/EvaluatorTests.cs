@@ -33,13 +33,15 @@ public sealed class EvaluatorTests(TinyModel model) : IClassFixture<TinyModel>
         }
         Assert.Equal(120, inputs.Count);
         EncodedExamples examples = EncodedExamples.Encode(model.Tokenizer, "golden", inputs, new EncodingOptions { MaxSourceLength = 128 });
-        foreach (EvaluationOptions options in (EvaluationOptions[])[new(), new() { BatchSize = 1 }, new() { BatchSize = 7 }, new() { MaxBatchPositions = 300 }])
+        foreach (EvaluationOptions options in (EvaluationOptions[])[new(), new() { BatchSize = 7 }, new() { MaxBatchPositions = 300 }])
         {
             EvaluationResult result = Evaluate(examples, options with { MaxTargetLength = 24 });
             Assert.Equal(expected, result.Predictions);
             Assert.Empty(result.Scores);
             Assert.True(double.IsNaN(result.Score));
         }
+        EncodedExamples few = EncodedExamples.Encode(model.Tokenizer, "golden", inputs[..11], new EncodingOptions { MaxSourceLength = 128 });
+        Assert.Equal(expected[..11], Evaluate(few, new EvaluationOptions { BatchSize = 1, MaxTargetLength = 24 }).Predictions);
     }
 
     [Theory]
@@ -82,6 +84,20 @@ public sealed class EvaluatorTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Equal(1, both[0].Unfinished);
         Assert.StartsWith(both[0].Predictions[0], both[1].Predictions[0], StringComparison.Ordinal);
         Assert.True(both[1].Predictions[0].Length > both[0].Predictions[0].Length);
+    }
+
+    [Fact]
+    public void BeamsSearchWithinTheirOwnLimits()
+    {
+        TaskExample[] inputs = [new("the old man said that he", ["a"]), new("[words-first] old man", ["a"])];
+        EncodedExamples brief = EncodedExamples.Encode(model.Tokenizer, "a", inputs, new EncodingOptions());
+        EncodedExamples lengthy = EncodedExamples.Encode(model.Tokenizer, "b", [.. inputs.Select(i => i with { Answers = ["the man and the woman and the child and the dog"] })], new EncodingOptions());
+        var options = new EvaluationOptions { NumBeams = 4 };
+        IReadOnlyList<EvaluationResult> both = _evaluator.Evaluate([new(brief), new(lengthy)], options: options);
+        Assert.Equal(Evaluate(brief, options).Predictions, both[0].Predictions);
+        Assert.Equal(Evaluate(lengthy, options with { BatchSize = 1 }).Predictions, both[1].Predictions);
+        Assert.NotEqual(Evaluate(lengthy).Predictions[0], both[1].Predictions[0]);
+        Assert.Contains("num_beams is 0", Assert.Throws<ArgumentException>(() => Evaluate(brief, options with { NumBeams = 0 })).Message, StringComparison.Ordinal);
     }
 
     [Fact]

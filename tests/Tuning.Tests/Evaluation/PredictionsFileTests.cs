@@ -22,12 +22,12 @@ public sealed class PredictionsFileTests
                 Score = double.NaN,
                 Unfinished = 0,
             };
-            PredictionsFile.Write(path, [("none", result), ("p", result with { Predictions = ["é", "q"] })]);
-            Assert.Equal("task\tprompt\tinput\tprediction\tanswers\n"
-                + "t\tnone\ta\\tb\\\\n\tone\\ntwo\\r\tx\ty\n"
-                + "t\tnone\tc\t\tz\n"
-                + "t\tp\ta\\tb\\\\n\té\tx\ty\n"
-                + "t\tp\tc\tq\tz\n", File.ReadAllText(path));
+            PredictionsFile.Write(path, [.. PredictionsFile.Lines("none", "dev", result), .. PredictionsFile.Lines("p", "dev", result with { Predictions = ["é", "q"] })]);
+            Assert.Equal("run\tsplit\texample\tprediction\tanswers\tinput\n"
+                + "none\tdev\t0\tone two \tx | y\ta b\\n\n"
+                + "none\tdev\t1\t\tz\tc\n"
+                + "p\tdev\t0\té\tx | y\ta b\\n\n"
+                + "p\tdev\t1\tq\tz\tc\n", File.ReadAllText(path));
         }
         finally
         {

@@ -1,4 +1,5 @@
 using System.Reflection;
+using IptNative.Kernels.Ops;
 using IptNative.Optimizers;
 using IptNative.Tuning.Runs;
 using Xunit;

@@ -224,6 +224,19 @@ public sealed class RunFolderTests : IDisposable
     }
 
     [Fact]
+    public void OnlyOurOwnLeftoversAreSwept()
+    {
+        using (RunFolder folder = Open())
+            folder.Save(State(1));
+        // What kill -9 leaves in the middle of a checkpoint, beside what a user keeps there.
+        File.WriteAllText(At("checkpoint", $"state.safetensors.12.{Guid.NewGuid():N}.tmp"), "half");
+        File.WriteAllText(At("checkpoint", "notes.tmp"), "mine");
+        using RunFolder again = Open(resume: true);
+        Assert.Equal(1, again.State!.Step);
+        Assert.Equal(["notes.tmp", "state.safetensors"], Directory.GetFiles(At("checkpoint")).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
     public void WithoutAnOldCheckpointAFullDiskSaysSo()
     {
         using RunFolder folder = RunFolder.Open(Config(), _inputs, resume: false, stream => new FullDisk(stream, 8), TimeProvider.System);

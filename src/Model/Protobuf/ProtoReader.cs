@@ -4,7 +4,7 @@ using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Text;
 
-namespace IptNative.Model.Onnx.Wire;
+namespace IptNative.Model.Protobuf;
 
 /// <summary>A run of bytes inside a mapped file.</summary>
 /// <param name="Address">First byte.</param>
@@ -31,7 +31,8 @@ internal enum ProtoWire
 /// <param name="slice">The message.</param>
 /// <param name="path">The file, for messages.</param>
 /// <param name="fileStart">The file's first byte, for positions in messages.</param>
-internal unsafe ref struct ProtoReader(ProtoSlice slice, string path, nint fileStart)
+/// <param name="kind">What the file should be, for messages: "ONNX model".</param>
+internal unsafe ref struct ProtoReader(ProtoSlice slice, string path, nint fileStart, string kind)
 {
     // No name in a model comes near this; a longer one is damage, and would be allocated.
     private const int MaxTextBytes = 1 << 16;
@@ -82,6 +83,19 @@ internal unsafe ref struct ProtoReader(ProtoSlice slice, string path, nint fileS
         return value;
     }
 
+    /// <summary>The field's bytes, in place.</summary>
+    /// <returns>A view of this message's memory.</returns>
+    public ReadOnlySpan<byte> Span()
+    {
+        ProtoSlice bytes = Bytes();
+        return bytes.Length <= int.MaxValue ? new((void*)bytes.Address, (int)bytes.Length)
+            : throw Bad($"found a value of {bytes.Length} bytes, expected at most {int.MaxValue}");
+    }
+
+    /// <summary>The field's value, a message.</summary>
+    /// <returns>A reader of it.</returns>
+    public ProtoReader Message() => new(Bytes(), path, fileStart, kind);
+
     /// <summary>The field's text.</summary>
     /// <returns>A copy.</returns>
     public string Text()
@@ -99,6 +113,10 @@ internal unsafe ref struct ProtoReader(ProtoSlice slice, string path, nint fileS
         Expect(ProtoWire.Fixed32);
         return RawFixed32();
     }
+
+    /// <summary>The field's float.</summary>
+    /// <returns>The value.</returns>
+    public float Single() => BitConverter.UInt32BitsToSingle(Fixed32());
 
     /// <summary>Passes over the field's value.</summary>
     public void Skip()
@@ -145,7 +163,7 @@ internal unsafe ref struct ProtoReader(ProtoSlice slice, string path, nint fileS
     /// <param name="what">What was found and expected, without a full stop.</param>
     /// <returns>The exception.</returns>
     public readonly InvalidDataException Bad(string what) =>
-        new($"{path}: reading ONNX at byte {(nint)_at - fileStart}: {what}. The file is damaged or no ONNX model; copy or export it again.");
+        new($"{path}: reading the {kind} at byte {(nint)_at - fileStart}: {what}. The file is truncated, damaged or no {kind}: copy it again from the checkpoint's source.");
 
     private byte* Take(int bytes)
     {
