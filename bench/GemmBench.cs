@@ -28,7 +28,7 @@ internal static class GemmBench
     public static void Run(BenchOptions options, Ledger ledger)
     {
         using var device = new CpuDevice(options.Threads);
-        var sampler = new Sampler(device);
+        using var sampler = new Sampler(device);
         Console.WriteLine($"bf16 compute: {MachineCodeStatus.Current.Detail}");
         (DType, ComputeType)[] forms =
             [(DType.F32, ComputeType.F32), (DType.BF16, ComputeType.F32), (DType.F16, ComputeType.F32), (DType.F32, ComputeType.BF16), (DType.BF16, ComputeType.BF16)];
