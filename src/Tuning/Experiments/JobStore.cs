@@ -8,7 +8,7 @@ namespace IptNative.Tuning.Experiments;
 
 /// <summary>An experiment's folder of finished jobs. A batch appears by one rename, whole or not at all.</summary>
 /// <remarks>
-/// jobs/BATCH/JOB/{job.json, result.json, timing.json, tensors.safetensors}, BATCH and JOB being the first 16 digits of the hashes;
+/// jobs/BATCH/timings.json and jobs/BATCH/JOB/{result.json, tensors.safetensors}, BATCH and JOB being the first 16 digits of the hashes;
 /// working/BATCH is the running batch's. A job is looked up by its own hash, so that after a changed option whatever does not depend on it is still there.
 /// </remarks>
 public sealed class JobStore : IDisposable
@@ -16,6 +16,7 @@ public sealed class JobStore : IDisposable
     /// <summary>File of a job's tensors.</summary>
     public const string TensorFileName = "tensors.safetensors";
 
+    private const string TimingsName = "timings.json";
     private const int FolderDigits = 16;
     private const long MaxJsonBytes = 1 << 26;
     private static readonly JsonWriterOptions Pretty = new() { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
@@ -98,6 +99,7 @@ public sealed class JobStore : IDisposable
         string fresh = Path.Combine(Working, name + ".done"), final = Path.Combine(Jobs, name);
         if (Directory.Exists(fresh)) Directory.Delete(fresh, recursive: true);
         double positions = batch.TrainPositions + batch.EvaluatePositions;
+        List<(Job Job, JobTiming Timing)> timings = [];
         for (int i = 0; i < results.Count; i++)
         {
             (Job job, JobResult result) = (batch.Jobs[i], results[i]);
@@ -107,18 +109,25 @@ public sealed class JobStore : IDisposable
             Directory.CreateDirectory(folder);
             if (result.Tensors.Count > 0) WriteTensors(Path.Combine(folder, TensorFileName), job, result);
             double share = positions > 0 ? (job.TrainPositions + job.EvaluatePositions) / positions : 1.0 / results.Count;
-            var timing = new JobTiming(batch.Kind, result.Seconds > 0 ? result.Seconds : seconds * share, job.TrainPositions, job.EvaluatePositions);
-            WriteJson(Path.Combine(folder, "timing.json"), timing.Write);
-            WriteJson(Path.Combine(folder, "job.json"), json => WriteJob(json, job));
-            WriteJson(Path.Combine(folder, "result.json"), json => ResultJson.Write(json, job.Hash, result));
+            timings.Add((job, new JobTiming(batch.Kind, result.Seconds > 0 ? result.Seconds : seconds * share, job.TrainPositions, job.EvaluatePositions)));
+            WriteJson(Path.Combine(folder, "result.json"), json => ResultJson.Write(json, job, result));
         }
+        WriteJson(Path.Combine(fresh, TimingsName), json =>
+        {
+            foreach ((Job job, JobTiming timing) in timings)
+            {
+                json.WriteStartObject(job.Hash);
+                timing.Write(json);
+                json.WriteEndObject();
+            }
+        });
         Directory.CreateDirectory(Jobs);
         // Only a batch whose folder was emptied by hand can be in the way: its jobs were not found, or they would not have been run.
         if (Directory.Exists(final)) Directory.Delete(final, recursive: true);
         Directory.Move(fresh, final);
         string work = Path.Combine(Working, name);
         if (Directory.Exists(work)) Directory.Delete(work, recursive: true);
-        foreach (Job job in batch.Jobs) Load(Path.Combine(final, job.Hash[..FolderDigits]));
+        LoadBatch(final);
     }
 
     /// <summary>Reads a tensor of a stored job.</summary>
@@ -142,10 +151,13 @@ public sealed class JobStore : IDisposable
     private void Scan()
     {
         if (!Directory.Exists(Jobs)) return;
-        foreach (string batch in Directory.GetDirectories(Jobs).Order(StringComparer.Ordinal))
-        {
-            foreach (string job in Directory.GetDirectories(batch).Order(StringComparer.Ordinal)) Load(job);
-        }
+        foreach (string batch in Directory.GetDirectories(Jobs).Order(StringComparer.Ordinal)) LoadBatch(batch);
+    }
+
+    private void LoadBatch(string folder)
+    {
+        foreach (string job in Directory.GetDirectories(folder).Order(StringComparer.Ordinal)) Load(job);
+        foreach ((string hash, JobTiming timing) in ReadJson(Path.Combine(folder, TimingsName), json => json.EnumerateObject().Select(p => (p.Name, JobTiming.Read(p.Value))).ToList())) _timings[hash] = timing;
     }
 
     private void Load(string folder)
@@ -155,7 +167,6 @@ public sealed class JobStore : IDisposable
         if (!hash.StartsWith(Path.GetFileName(folder), StringComparison.Ordinal))
             throw new InvalidDataException($"{path}: the result is of the job {hash[..FolderDigits]}, its folder is {Path.GetFileName(folder)}. The folder was renamed or copied: delete it to run the job again.");
         _byHash[hash] = new StoredJob(hash, hash, folder, result);
-        _timings[hash] = ReadJson(Path.Combine(folder, "timing.json"), JobTiming.Read);
     }
 
     private static T ReadJson<T>(string path, Func<JsonElement, T> read)
@@ -192,16 +203,6 @@ public sealed class JobStore : IDisposable
         foreach ((string tensor, JobTensor t) in result.Tensors) writer.Add(tensor, new TensorShape([.. t.Shape]), t.Values);
         writer.Save(path);
     }
-
-    private static void WriteJob(Utf8JsonWriter json, Job job)
-    {
-        json.WriteString("key", job.Key);
-        json.WriteString("kind", job.Kind.Name());
-        json.WriteString("hash", job.Hash);
-        json.WriteStartArray("inputs");
-        foreach (JobInput input in job.Inputs) json.WriteStringValue(input.Key);
-        json.WriteEndArray();
-    }
 }
 
 /// <summary>What a job took.</summary>
@@ -214,7 +215,7 @@ public sealed record JobTiming(JobKind Kind, double Seconds, double TrainPositio
     internal void Write(Utf8JsonWriter json)
     {
         json.WriteString("kind", Kind.Name());
-        json.WriteNumber("seconds", Math.Round(Seconds, 4));
+        json.WriteNumber("seconds", Math.Round(Seconds, 6));
         json.WriteNumber("train_positions", TrainPositions);
         json.WriteNumber("evaluate_positions", EvaluatePositions);
     }

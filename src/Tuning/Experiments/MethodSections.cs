@@ -156,22 +156,20 @@ public sealed record IstSection
     /// <summary>Loss.</summary>
     public LossConfig Loss { get; init; } = new() { LabelSmoothing = 0.1, ZLoss = 0 };
 
-    internal IstSection Visit(OptionVisitor v)
+    internal IstSection Visit(OptionVisitor v) => new()
     {
-        IstSearch search = v.Choice("search", Search, Searches, "How z is searched for.");
-        return new()
-        {
-            Search = search,
-            StartAtMean = v.Switch("start_at_mean", StartAtMean, "Start from the mean of the training tasks' z; otherwise from a normal draw."),
-            InitStd = v.Number("init_std", InitStd, NumberRange.AtLeast(0), "Standard deviation of the first z."),
-            Restarts = v.Int("restarts", Restarts, 1, "Independent starts; the best by dev score counts."),
-            // Known to CMA-ES only: it must not make other searches' results stale.
-            Population = search == IstSearch.CmaEs ? v.Int("population", Population, 2, "Candidates of a generation.") : Population,
-            Optimizer = search == IstSearch.Gradient ? v.Section("optimizer", Optimizer, (o, w) => o.Visit(w), "The optimizer.") : Optimizer,
-            Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps and batches; seeds are the experiment's."),
-            Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
-        };
-    }
+        Search = v.Choice("search", Search, Searches, "How z is searched for."),
+        StartAtMean = v.Switch("start_at_mean", StartAtMean, "Start from the mean of the training tasks' z; otherwise from a normal draw."),
+        InitStd = v.Number("init_std", InitStd, NumberRange.AtLeast(0), "Standard deviation of the first z."),
+        Restarts = v.Int("restarts", Restarts, 1, "Independent starts; the best by dev score counts."),
+        Population = v.Int("population", Population, 2, "Candidates of a generation; only cma_es reads it."),
+        Optimizer = v.Section("optimizer", Optimizer, (o, w) => o.Visit(w), "The optimizer; only gradient reads it."),
+        Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps and batches; seeds are the experiment's."),
+        Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
+    };
+
+    /// <summary>The section with what its search does not read at the defaults: so that it makes no result stale.</summary>
+    internal IstSection Effective() => this with { Population = Search == IstSearch.CmaEs ? Population : new IstSection().Population, Optimizer = Search == IstSearch.Gradient ? Optimizer : new IstSection().Optimizer };
 
     internal void Validate() => MethodChecks.Training("ist", Optimizer, Training);
 }

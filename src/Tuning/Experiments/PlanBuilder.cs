@@ -226,7 +226,7 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
             IstSearch.CmaEs => (0.0, training.Steps * ist.Population * lines),
             _ => ((double)training.Steps * training.BatchSize * training.GradientAccumulation, 0.0),
         };
-        return Add($"ist/{Name(space)}/{sample.Task}/{sample.Draw}/seed{seed}", JobKind.Ist, [sample], [new JobInput(JobNames.Subspace, space)], [Options("ist", ist, (x, v) => x.Visit(v)), Evaluation()],
+        return Add($"ist/{Name(space)}/{sample.Task}/{sample.Draw}/seed{seed}", JobKind.Ist, [sample], [new JobInput(JobNames.Subspace, space)], [Options("ist", ist.Effective(), (x, v) => x.Visit(v)), Evaluation()],
             length, seed, _jobs[space].DI, _jobs[space].Subspace, ist.Restarts * train * positions, ((ist.Restarts * forward) + EvaluateLines(training, sample)) * positions);
     }
 

@@ -7,10 +7,13 @@ internal static class ResultJson
 {
     private const int Version = 1;
 
-    public static void Write(Utf8JsonWriter json, string hash, JobResult result)
+    public static void Write(Utf8JsonWriter json, Job job, JobResult result)
     {
         json.WriteNumber("version", Version);
-        json.WriteString("hash", hash);
+        json.WriteString("hash", job.Hash);
+        // For whoever opens the file; the hash alone is what counts.
+        json.WriteString("job", job.Key);
+        json.WriteString("kind", job.Kind.Name());
         if (result.Failure is not null) json.WriteString("failure", result.Failure);
         json.WriteStartObject("scores");
         foreach ((string name, double score) in result.Scores.OrderBy(s => s.Key, StringComparer.Ordinal)) WriteNumber(json, name, score);
