@@ -12,7 +12,7 @@ internal sealed class ChartFrame
     private readonly string _title;
     private readonly IReadOnlyList<IReadOnlyList<(string Name, int Style)>> _legend;
 
-    public ChartFrame(string title, int height, IEnumerable<string> series, double left = 46, double bottom = 40)
+    public ChartFrame(string title, int height, IEnumerable<string> series, double left = 60, double bottom = 40)
     {
         _title = title;
         (Left, Right, Bottom, Height) = (left, Width - 12, height - bottom, height);
@@ -60,7 +60,7 @@ internal sealed class ChartFrame
         Line(svg, "axis", Left, Bottom, Right, Bottom);
         Text(svg, xLabel, (Left + Right) / 2, Height - 6, "middle", "label");
         double middle = (PlotTop + Bottom) / 2;
-        svg.Text("text", yLabel, "x", "12", "y", MarkupWriter.Number(middle), "text-anchor", "middle", "class", "label", "transform", $"rotate(-90 12 {MarkupWriter.Number(middle)})");
+        svg.Text("text", yLabel, "x", "10", "y", MarkupWriter.Number(middle), "text-anchor", "middle", "class", "label", "transform", $"rotate(-90 10 {MarkupWriter.Number(middle)})");
     }
 
     public static void Line(MarkupWriter svg, string css, double x1, double y1, double x2, double y2) =>

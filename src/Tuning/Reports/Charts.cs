@@ -154,15 +154,15 @@ public static class Charts
         ArgumentNullException.ThrowIfNull(columns);
         ArgumentNullException.ThrowIfNull(rows);
         const double Row = 17, NameWidth = 5.1;
-        double left = Math.Clamp(rows.Select(r => r.Key.Length).DefaultIfEmpty(0).Max() * NameWidth, 40, 170) + 8, head = 58;
+        double left = Math.Clamp(rows.Select(r => r.Key.Length).DefaultIfEmpty(0).Max() * NameWidth, 40, 170) + 8, head = 12 + (columns.Select(c => c.Length).DefaultIfEmpty(0).Max() * NameWidth);
         var frame = new ChartFrame(text.Title, (int)(head + (rows.Count * Row) + 14), [], left, 10);
         double cell = (frame.Right - left) / Math.Max(1, columns.Count);
         return frame.Draw(svg =>
         {
             for (int c = 0; c < columns.Count; c++)
             {
-                double x = left + ((c + 0.5) * cell);
-                svg.Text("text", columns[c], "x", MarkupWriter.Number(x), "y", MarkupWriter.Number(head - 6), "class", "tiny", "transform", $"rotate(-35 {MarkupWriter.Number(x)} {MarkupWriter.Number(head - 6)})");
+                string x = MarkupWriter.Number(left + ((c + 0.5) * cell) + 3), y = MarkupWriter.Number(head - 6);
+                svg.Text("text", columns[c], "x", x, "y", y, "class", "tiny", "transform", $"rotate(-90 {x} {y})");
             }
             for (int r = 0; r < rows.Count; r++)
             {

@@ -32,7 +32,7 @@ public sealed class HtmlPage
         .tile b{display:block;font-size:1.5rem;font-variant-numeric:tabular-nums;line-height:1.25}
         .tile span{font-size:.82rem;color:var(--soft);line-height:1.3;display:block}
         .scroll{overflow-x:auto;margin:.6em 0;border:1px solid var(--line);border-radius:6px}
-        table{border-collapse:collapse;width:100%;font-size:.86rem}
+        table{border-collapse:separate;border-spacing:0;width:100%;font-size:.86rem}
         th,td{padding:.34em .7em;text-align:left;white-space:nowrap;border-bottom:1px solid var(--line)}
         tr:last-child td{border-bottom:0}
         th{background:var(--card);color:var(--soft);font-weight:600}
@@ -47,7 +47,7 @@ public sealed class HtmlPage
         details{margin:.8em 0}
         summary{cursor:pointer}
         ul{padding-left:1.2em}
-        .chart{display:block;width:100%;height:auto;max-width:560px;overflow:visible}
+        .chart{display:block;width:100%;height:auto;max-width:430px;overflow:visible}
         .chart text{fill:var(--fg);font-size:11px;font-family:inherit}
         .chart .tick{fill:var(--soft);font-variant-numeric:tabular-nums}
         .chart .label{fill:var(--soft)}

@@ -34,7 +34,7 @@ internal sealed class ReportFigures(ExperimentResults results, JobStore store, E
             SubspaceMethod[] methods = [.. results.Summaries.Where(s => s.Study == study && s.Setting.Length == 0).Select(s => s.Method).Distinct()];
             if (methods.Length < 2) continue;
             ChartSeries[] series = [.. methods.Select(m => Line(m.Label(), s => s.Study == study && s.Method == m && s.Group == ExperimentResults.AllTasks))];
-            yield return (Charts.Lines(new ChartText($"{study.Name()} by subspace", "d_I (log scale)", "E_rel against prompt tuning"), series, Dimensions(series), percent: true, reference: 1), $"{study.Name()} by subspace.", study.Explain() + ".");
+            yield return (Charts.Lines(new ChartText($"{study.Name()} by subspace", "d_I (log scale)", "E_rel against prompt tuning"), series, Dimensions(series), percent: true, reference: 1), $"{study.Name()} by subspace.", ReportTexts.Sentence(study.Explain()));
         }
     }
 
@@ -134,17 +134,17 @@ internal sealed class ReportFigures(ExperimentResults results, JobStore store, E
         }
 
         static (string, string, string) Draw(string title, string explanation, IReadOnlyList<ChartSeries> series) =>
-            (Charts.Lines(new ChartText(title, "step", "training loss"), series, marks: false), $"{title},", $"{explanation}.");
+            (Charts.Lines(new ChartText(title, "step", "training loss"), series, marks: false), $"{title}.", ReportTexts.Sentence(explanation));
     }
 
     /// <summary>E_rel of every task and question.</summary>
     public (string, string, string) PerTask()
     {
-        (Study Study, SubspaceMethod Method)[] columns = [.. results.Summaries.Where(s => s.Setting.Length == 0 && s.Study is not (Study.Untuned or Study.PromptTuning) && (s.DI == DI || s.Study == Study.StageTwo))
+        (Study Study, SubspaceMethod Method)[] columns = [.. results.Summaries.Where(s => s.Setting.Length == 0 && s.Method == SubspaceMethod.Msf && s.Study is not (Study.Untuned or Study.PromptTuning) && (s.DI == DI || s.Study == Study.StageTwo))
             .Select(s => (s.Study, s.Method)).Distinct()];
         List<KeyValuePair<string, IReadOnlyList<double>>> rows = [.. _plan.Split.Train.Concat(_plan.Split.Test)
             .Select(t => KeyValuePair.Create<string, IReadOnlyList<double>>(t, [.. columns.Select(c => results.Of(c.Study, "", c.Method, DI, t).Ratio)]))];
-        return (Charts.HeatMap(new ChartText($"E_rel by task at d_I {DI}", "", ""), [.. columns.Select(c => c.Method == SubspaceMethod.Msf ? c.Study.Name() : $"{c.Method.Label()}: {c.Study.Name()}")], rows, percent: true, full: 1),
+        return (Charts.HeatMap(new ChartText($"E_rel by task at d_I {DI}", "", ""), [.. columns.Select(c => c.Study.Name())], rows, percent: true, full: 1),
             $"E_rel by task at d_I {DI}, in percent of prompt tuning.", "Held-out tasks stand below. Empty: not asked, or prompt tuning scored 0.");
     }
 

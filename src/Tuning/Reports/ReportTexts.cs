@@ -56,5 +56,7 @@ internal static class ReportTexts
 
     public static string Count(int n, string one, string? many = null) => n == 1 ? $"1 {one}" : $"{n} {many ?? one + "s"}";
 
+    public static string Sentence(string words) => $"{char.ToUpperInvariant(words[0])}{words[1..]}.";
+
     public static string Dimension(int dI) => dI > 0 ? $"{dI}" : None;
 }
