@@ -21,7 +21,7 @@ public sealed class GemmContractTests
         Assert.Contains("found a row step of 3 and batch strides (0, 0); expected a step of 4 or more", Refusal(device, args with { A = large.Tensor, LdA = 3 }));
         Assert.Equal("Gemm: A lies on cpu, expected cpu, the device it runs on.", Refusal(other, args));
         Assert.Equal("Gemm: found B i8, expected f32, bf16 or f16.", Refusal(device, args with { A = large.Tensor, B = integers.Tensor }));
-        Assert.Equal("Gemm: found A i8 and C f32, expected f32 for both.", Refusal(device, args with { A = integers.Tensor }));
+        Assert.Equal("Gemm: found A i8 and C f32, expected f32 or bf16 for A and f32 for C.", Refusal(device, args with { A = integers.Tensor }));
         using var foreign = new ForeignDevice();
         Tensor elsewhere = large.Tensor with { Device = foreign };
         Assert.Contains("found device 'abacus'", Assert.Throws<NotSupportedException>(() => Gemm.Run(foreign, args with { A = elsewhere, B = elsewhere, C = elsewhere })).Message);

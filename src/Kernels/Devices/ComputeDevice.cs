@@ -7,6 +7,9 @@ public abstract class ComputeDevice : IDisposable
     /// <summary>The name used by <c>--device</c> and in messages: cpu, cuda:0.</summary>
     public abstract string Name { get; }
 
+    /// <summary>Precision of the operands of matrix products that do not say their own.</summary>
+    public virtual ComputeType Compute => ComputeType.F32;
+
     /// <summary>Takes uninitialised memory, 64-byte aligned.</summary>
     /// <param name="type">Element type.</param>
     /// <param name="elements">1 or more.</param>

@@ -1,5 +1,6 @@
 // The matrix product: entry, choice of micro-kernel and of stored format, cutting into pieces. The loops are in GemmBodies.cs.
 using System.Runtime.Intrinsics;
+using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
 namespace IptNative.Kernels.Ops;
@@ -8,6 +9,8 @@ namespace IptNative.Kernels.Ops;
 /// <remarks>
 /// Numerics  f32 sums over k ascending in blocks of 256, fused multiply-add where the machine has it: |error| &lt;= (K + blocks + 2) eps sum|a||b|.
 ///           The order does not depend on threads, so a result is the same bits for any number of them; it does on the vector width (fused or not).
+///           With <see cref="ComputeType.BF16"/> that bound holds against the rounded operands; on AVX512-BF16 the blocks are of 768, two products enter
+///           a sum at a time, and subnormal sums become zero.
 /// Source    Goto and van de Geijn 2008, Anatomy of High-Performance Matrix Multiplication; BLIS's five loops.
 /// </remarks>
 public static class Gemm
@@ -23,6 +26,15 @@ public static class Gemm
         args.Validate(device);
         if (device is not CpuDevice cpu)
             throw Require.NoKernel("Gemm.Run", device);
+        if (args.ComputesIn(cpu) == ComputeType.BF16 && cpu.MachineCode.Status.IsActive)
+            BF16Gemm.Run(cpu, args);
+        else
+            RunManaged(cpu, args);
+    }
+
+    /// <summary>The product by the widest managed micro-kernel, validated arguments; bf16 operands are rounded while packing.</summary>
+    internal static void RunManaged(CpuDevice cpu, in GemmArgs args)
+    {
         if (Vector512.IsHardwareAccelerated)
             RunWith<MicroKernel512>(cpu, args);
         else if (Vector256.IsHardwareAccelerated)
@@ -100,21 +112,8 @@ public static class Gemm
         where TKernel : struct, IMicroKernel
         where TSource : unmanaged, IPackSource<TSource>
     {
-        int wanted = args.Flops < GemmBlocking.SerialFlops ? 1 : GemmBlocking.PiecesPerWorker * cpu.Pool.Workers;
-        int rowPieces = GemmBlocking.Pieces(args.M, GemmBlocking.PrivateRows);
-        int columnPieces = 1;
-        if ((long)rowPieces * args.Batches < wanted)
-        {
-            columnPieces = Math.Max(1, Math.Min(GemmBlocking.Pieces(wanted, rowPieces * args.Batches), args.N / GemmBlocking.PrivateColumns));
-            int missing = GemmBlocking.Pieces(wanted, rowPieces * args.Batches * columnPieces);
-            rowPieces = Math.Max(rowPieces, Math.Min(rowPieces * missing, args.M / GemmBlocking.SharedRows));
-        }
-        int rows = GemmBlocking.EvenPart(args.M, rowPieces, TKernel.Rows);
-        int columns = GemmBlocking.EvenPart(args.N, columnPieces, TKernel.Columns);
-        rowPieces = GemmBlocking.Pieces(args.M, rows);
-        columnPieces = GemmBlocking.Pieces(args.N, columns);
-        long pieces = (long)args.Batches * rowPieces * columnPieces;
-        var body = new MultiplyPrivately<TKernel, TSource>(problem, rows, columns, rowPieces, columnPieces);
-        cpu.Pool.Run(checked((int)pieces), ref body);
+        GemmCut cut = GemmCut.ForPrivatePacking(args, cpu.Pool.Workers, GemmBlocking.PrivateRows, TKernel.Rows, TKernel.Columns);
+        var body = new MultiplyPrivately<TKernel, TSource>(problem, cut);
+        cpu.Pool.Run(cut.Pieces, ref body);
     }
 }

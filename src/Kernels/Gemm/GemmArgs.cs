@@ -20,7 +20,7 @@ public readonly record struct GemmArgs
     {
     }
 
-    /// <summary>F32; stored [M, K], or [K, M] with <see cref="TransA"/>.</summary>
+    /// <summary>F32 or BF16; stored [M, K], or [K, M] with <see cref="TransA"/>.</summary>
     public required Tensor A { get; init; }
 
     /// <summary>F32, BF16 or F16; stored [K, N], or [N, K] with <see cref="TransB"/> (a checkpoint's linear weight, [out, in]).</summary>
@@ -74,11 +74,16 @@ public readonly record struct GemmArgs
     /// <summary>Batch strides of C; entries must not overlap.</summary>
     public BatchStride StrideC { get; init; }
 
+    /// <summary>Precision of the operands; null: what the device is set to (<see cref="ComputeDevice.Compute"/>).</summary>
+    public ComputeType? Compute { get; init; }
+
     internal long StepA => LdA != 0 ? LdA : TransA ? M : K;
 
     internal long StepB => LdB != 0 ? LdB : TransB ? K : N;
 
     internal long StepC => LdC != 0 ? LdC : N;
+
+    internal ComputeType ComputesIn(ComputeDevice device) => Compute ?? device.Compute;
 
     internal double Flops => 2.0 * M * N * K * Batches;
 
@@ -94,8 +99,8 @@ public readonly record struct GemmArgs
         Check(device, nameof(A), A, TransA ? K : M, TransA ? M : K, StepA, StrideA);
         Check(device, nameof(B), B, TransB ? N : K, TransB ? K : N, StepB, StrideB);
         Check(device, nameof(C), C, M, N, StepC, StrideC);
-        if (A.DType != DType.F32 || C.DType != DType.F32)
-            throw new ArgumentException($"Gemm: found A {A.DType.Name()} and C {C.DType.Name()}, expected f32 for both.");
+        if (A.DType is not (DType.F32 or DType.BF16) || C.DType != DType.F32)
+            throw new ArgumentException($"Gemm: found A {A.DType.Name()} and C {C.DType.Name()}, expected f32 or bf16 for A and f32 for C.");
         if (B.DType is not (DType.F32 or DType.BF16 or DType.F16))
             throw new ArgumentException($"Gemm: found B {B.DType.Name()}, expected f32, bf16 or f16.");
         if (Overlaps(new(StepC, M), new(StrideC.Inner, InnerBatches), new(StrideC.Outer, Batches / InnerBatches)))

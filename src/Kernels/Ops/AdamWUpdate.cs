@@ -51,7 +51,8 @@ public static class AdamWUpdate
         CpuRows.RunElements(cpu, elements, new Kernel { G = (float*)g.Address, M = (float*)m.Address, V = (float*)v.Address, P = (float*)p.Address, C = coefficients });
     }
 
-    private unsafe struct Kernel : IElementKernel
+    // Also the last stage of OuterProductAdamW, whose gradient is a tile in the first-level cache.
+    internal unsafe struct Kernel : IElementKernel
     {
         public float* G, M, V, P;
         public AdamWCoefficients C;

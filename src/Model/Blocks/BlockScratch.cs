@@ -26,12 +26,9 @@ internal sealed class BlockScratch(ComputeDevice device) : IDisposable
         DContext,
         Gate,
         Up,
-        DGate,
-        DUp,
         DInner,
         Sublayer0,
         Sublayer1,
-        Sublayer2,
     }
 
     public ComputeDevice Device => device;

@@ -64,10 +64,11 @@ internal sealed class T5LayerAttention
     /// <param name="memoryRows">Cross: where its examples lie; else <paramref name="rows"/>.</param>
     /// <param name="bias">The stack's position bias; unused by cross-attention.</param>
     /// <param name="y">f32 [R, D], overwritten; not <paramref name="x"/>.</param>
-    public void Forward(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor y)
+    /// <param name="keep">Query, Key and Value to fill; empty tensors where nothing is kept.</param>
+    public void Forward(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor y, in SublayerTape keep = default)
     {
         ComputeDevice device = _scratch.Device;
-        Projections(x, rows.Rows, memory, memoryRows.Rows, out Tensor q, out Tensor k, out Tensor v);
+        Projections(x, rows.Rows, memory, memoryRows.Rows, keep, out Tensor q, out Tensor k, out Tensor v);
         Tensor context = _scratch.Take(Slot.Context, q.Elements);
         for (int b = 0; b < rows.Examples; b++)
         {
@@ -88,12 +89,18 @@ internal sealed class T5LayerAttention
     /// <param name="bias">The stack's position bias; unused by cross-attention.</param>
     /// <param name="dx">f32 [R, D]: dy in, dx out.</param>
     /// <param name="dmemory">Cross: f32 [Rm, D], added to; else empty.</param>
+    /// <param name="kept">What Forward kept; overwritten.</param>
     /// <param name="memoryOnly">Cross: leave dx as it is. True in the decoder's first block: below it lies nothing that is tuned.</param>
-    public void BackwardInPlace(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor dx, Tensor dmemory, bool memoryOnly = false)
+    public void BackwardInPlace(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor dx, Tensor dmemory, in SublayerTape kept = default, bool memoryOnly = false)
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim, dKv = _config.DKv;
-        Projections(x, rows.Rows, memory, memoryRows.Rows, out Tensor q, out Tensor k, out Tensor v);
+        Tensor r = _scratch.Take(Slot.InverseRms, rows.Rows);
+        Tensor q = kept.Query, k = kept.Key, v = kept.Value;
+        if (q.IsEmpty)
+            Projections(x, rows.Rows, memory, memoryRows.Rows, default, out q, out k, out v);
+        else if (!memoryOnly)
+            RmsNorm.InverseRms(device, x, r, rows.Rows, d, _config.LayerNormEpsilon);
         Tensor dq = _scratch.Take(Slot.DQuery, q.Elements);
         Tensor dk = _scratch.Take(Slot.DKey, k.Elements);
         Tensor dv = _scratch.Take(Slot.DValue, v.Elements);
@@ -128,20 +135,20 @@ internal sealed class T5LayerAttention
             Linear.BackwardAccumulate(device, dk, _k, dn, rows.Rows, d, inner);
             Linear.BackwardAccumulate(device, dv, _v, dn, rows.Rows, d, inner);
         }
-        RmsNorm.BackwardAccumulate(device, x, _norm, _scratch.Take(Slot.InverseRms, rows.Rows), dn, dx, rows.Rows, d);
+        RmsNorm.BackwardAccumulate(device, x, _norm, r, dn, dx, rows.Rows, d);
     }
 
     // n = RMSNorm(x); q from n; k and v from n or from the encoder's output. The inverse RMS stays in its slot.
-    private void Projections(Tensor x, int rows, Tensor memory, int memoryRows, out Tensor q, out Tensor k, out Tensor v)
+    private void Projections(Tensor x, int rows, Tensor memory, int memoryRows, in SublayerTape keep, out Tensor q, out Tensor k, out Tensor v)
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim;
         Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
         Tensor m = _kind == AttentionKind.Cross ? memory : n;
-        q = _scratch.Take(Slot.Query, (long)rows * inner);
-        k = _scratch.Take(Slot.Key, (long)memoryRows * inner);
-        v = _scratch.Take(Slot.Value, (long)memoryRows * inner);
+        q = keep.Query.IsEmpty ? _scratch.Take(Slot.Query, (long)rows * inner) : keep.Query;
+        k = keep.Key.IsEmpty ? _scratch.Take(Slot.Key, (long)memoryRows * inner) : keep.Key;
+        v = keep.Value.IsEmpty ? _scratch.Take(Slot.Value, (long)memoryRows * inner) : keep.Value;
         Linear.Forward(device, n, _q, q, rows, d, inner);
         Linear.Forward(device, m, _k, k, memoryRows, d, inner);
         Linear.Forward(device, m, _v, v, memoryRows, d, inner);

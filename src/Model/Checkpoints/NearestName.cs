@@ -9,10 +9,11 @@ public static class NearestName
     private const int MaxLength = 256;
 
     /// <summary>The nearest name.</summary>
-    /// <param name="names">The known names.</param>
+    /// <param name="names">What there is.</param>
     /// <param name="wanted">What was asked for.</param>
-    /// <returns>One of <paramref name="names"/>; null where there are none, or all are overlong.</returns>
-    public static string? Of(IEnumerable<string> names, string wanted)
+    /// <param name="atMost">Most edits by which a name may differ; what is further off was not meant.</param>
+    /// <returns>The first of the nearest, or null.</returns>
+    public static string? Of(IEnumerable<string> names, string wanted, int atMost = int.MaxValue)
     {
         ArgumentNullException.ThrowIfNull(names);
         ArgumentNullException.ThrowIfNull(wanted);
@@ -26,14 +27,14 @@ public static class NearestName
             if (d < bestDistance)
                 (best, bestDistance) = (name, d);
         }
-        return best;
+        return bestDistance <= atMost ? best : null;
     }
 
-    /// <summary>A phrase: how many tensors there are and whose name is nearest.</summary>
+    /// <summary>A phrase: how many names there are and which is nearest.</summary>
     internal static string Among(IReadOnlyCollection<string> names, string wanted)
     {
         string count = names.Count == 1 ? "there is 1 tensor" : $"there are {names.Count} tensors";
-        return Of(names, wanted) is { } best ? $"{count}, the nearest name is '{best}'" : count;
+        return Of(names, wanted) is not { } best ? count : $"{count}, the nearest name is '{best}'";
     }
 
     private static int Distance(string a, string b)

@@ -49,6 +49,15 @@ public sealed class SafetensorsWriter
         return Add(weight.Name, new Entry(weight.DType, weight.Shape, weight.ByteLength, stream => WriteMemory(stream, weight.Address, weight.ByteLength)));
     }
 
+    /// <summary>Adds a tensor whose bytes are made while the file is written.</summary>
+    /// <param name="name">Unique, not <c>__metadata__</c>.</param>
+    /// <param name="type">Element type.</param>
+    /// <param name="shape">Dimensions.</param>
+    /// <param name="write">Writes exactly the shape's bytes.</param>
+    /// <returns>This writer.</returns>
+    /// <exception cref="ArgumentException">The name is taken, or the type has no safetensors name (i4).</exception>
+    public SafetensorsWriter Add(string name, DType type, TensorShape shape, Action<Stream> write) => Add(name, new Entry(type, shape, type.ByteLength(shape.Elements), write));
+
     /// <summary>Writes the file under a temporary name and renames it.</summary>
     /// <param name="path">The file to make or replace.</param>
     /// <exception cref="IOException">The folder is missing or cannot be written.</exception>

@@ -183,7 +183,7 @@ public sealed class RunFolder : IDisposable
         }
         // A process that was killed before run.json was there leaves a lock and perhaps a temporary file.
         string[] others = [.. Directory.EnumerateFileSystemEntries(folder).Select(e => System.IO.Path.GetFileName(e)!)
-            .Where(e => e != RunLock.FileName && !e.StartsWith(RunManifest.FileName + ".", StringComparison.Ordinal)).Order(StringComparer.Ordinal).Take(4)];
+            .Where(e => !RunLock.IsOwn(e) && !e.StartsWith(RunManifest.FileName + ".", StringComparison.Ordinal)).Order(StringComparer.Ordinal).Take(4)];
         return others.Length == 0 ? false
             : throw new IOException($"{folder}: making a run folder; it holds {string.Join(", ", others.Take(3))}{(others.Length > 3 ? ", ..." : "")} and no {RunManifest.FileName}, expected an empty or missing folder. Give another 'output'.");
     }

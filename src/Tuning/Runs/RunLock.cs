@@ -1,14 +1,15 @@
 // One process at a time writes a run folder. The lock is the kernel's and dies with its process, so kill -9 leaves nothing to clean up.
 using System.Globalization;
-using System.Text;
 
 namespace IptNative.Tuning.Runs;
 
 /// <summary>An exclusive lock on a folder, as long as it is not disposed.</summary>
 internal sealed class RunLock : IDisposable
 {
-    public const string FileName = "lock";
-    private const int MaxHolderBytes = 200;
+    private const string FileName = "lock";
+
+    // Beside the lock: nobody can read a locked file.
+    private const string OwnerName = "lock.owner";
 
     private readonly FileStream _file;
 
@@ -26,32 +27,29 @@ internal sealed class RunLock : IDisposable
         }
         catch (IOException e) when (File.Exists(path))
         {
-            throw new IOException($"{folder}: opening the run folder; {Holder(path)} is writing it, expected nobody. Wait until that run ends, or give this one another 'output'.", e);
+            throw new IOException($"{folder}: opening the run folder; {Owner(folder)} is writing it, expected nobody. Wait until that run ends, or give this one another 'output'.", e);
         }
-        // For whoever finds the folder locked.
-        file.SetLength(0);
-        file.Write(Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"process {Environment.ProcessId} on {Environment.MachineName}")));
-        file.Flush();
+        try
+        {
+            // For whoever finds the folder locked.
+            File.WriteAllText(Path.Combine(folder, OwnerName), string.Create(CultureInfo.InvariantCulture, $"process {Environment.ProcessId} on {Environment.MachineName}"));
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
         return new RunLock(file);
     }
 
+    /// <summary>Whether a file is one of the lock's.</summary>
+    public static bool IsOwn(string name) => name is FileName or OwnerName;
+
     public void Dispose() => _file.Dispose();
 
-    private static string Holder(string path)
+    private static string Owner(string folder)
     {
-        try
-        {
-            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
-            Span<byte> bytes = stackalloc byte[MaxHolderBytes];
-            int read = file.ReadAtLeast(bytes, MaxHolderBytes, throwOnEndOfStream: false);
-            if (read > 0)
-                return Encoding.ASCII.GetString(bytes[..read]);
-        }
-        catch (IOException)
-        {
-            // Windows lets nobody read a locked file.
-            return "another process";
-        }
-        return "another process";
+        string path = Path.Combine(folder, OwnerName);
+        return File.Exists(path) && new FileInfo(path).Length is > 0 and < 1000 ? File.ReadAllText(path) : "another process";
     }
 }

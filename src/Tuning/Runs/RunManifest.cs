@@ -101,7 +101,9 @@ internal sealed class RunManifest
     public IReadOnlyList<string> RequireSame(string folder, RunConfig config, RunInputs inputs)
     {
         List<FlatOption> now = config.Flatten();
+        // Other values first: options that come and go with a choice ("optimizer.name") say less.
         List<string> differences = [];
+        List<string> added = [];
         List<string> notes = [];
         foreach (FlatOption option in now)
         {
@@ -110,11 +112,12 @@ internal sealed class RunManifest
                 continue;
             string what = $"{option.Name} is {option.Json}, the run was started with {then ?? "none"}";
             if (option.Affects == Affects.Result)
-                differences.Add(what);
+                (then is null ? added : differences).Add(what);
             else if (option.Affects == Affects.Rounding)
                 notes.Add(what + "; results may differ in the last bits.");
         }
         var names = now.Select(o => o.Name).ToHashSet(StringComparer.Ordinal);
+        differences.AddRange(added);
         differences.AddRange(Options.Keys.Where(k => !names.Contains(k)).Select(k => $"{k} is gone, the run was started with {Options[k]}"));
         foreach (string name in Inputs.Keys.Union(inputs.Files.Keys).Order(StringComparer.Ordinal))
         {

@@ -58,12 +58,12 @@ public sealed class RunRecorder : IRunObserver, IDisposable
         foreach (ref readonly RowStep row in rows)
         {
             Begin("step"u8, row.Row, report.Step);
-            Number(LossName, row.Loss);
-            Number(RateName, row.LearningRate);
-            Number(NormName, row.GradientNorm);
+            _json.WriteFinite(LossName, row.Loss);
+            _json.WriteFinite(RateName, row.LearningRate);
+            _json.WriteFinite(NormName, row.GradientNorm);
             if (!double.IsNaN(row.PromptRms))
-                Number(RmsName, row.PromptRms);
-            Number(SpeedName, speed);
+                _json.WriteFinite(RmsName, row.PromptRms);
+            _json.WriteFinite(SpeedName, speed);
             End();
             TensorBoardFile board = _boards[row.Row];
             board.Begin(report.Step);
@@ -82,15 +82,15 @@ public sealed class RunRecorder : IRunObserver, IDisposable
         ArgumentNullException.ThrowIfNull(report);
         Begin("eval"u8, report.Row, report.Step);
         _json.WriteString("split", report.Split);
-        Number(JsonEncodedText.Encode("score"), report.Score);
+        _json.WriteFinite("score", report.Score);
         _json.WriteStartObject("metrics");
         foreach (MetricScore score in report.Scores)
-            Number(JsonEncodedText.Encode(score.Metric), score.Value);
+            _json.WriteFinite(score.Metric, score.Value);
         _json.WriteEndObject();
         _json.WriteBoolean("best", report.IsBest);
         if (!double.IsNaN(report.Loss))
-            Number(LossName, report.Loss);
-        Number(JsonEncodedText.Encode("seconds"), report.Seconds);
+            _json.WriteFinite(LossName, report.Loss);
+        _json.WriteFinite("seconds", report.Seconds);
         End();
         TensorBoardFile board = _boards[report.Row];
         board.Begin(report.Step);
@@ -108,7 +108,7 @@ public sealed class RunRecorder : IRunObserver, IDisposable
         Begin("stop"u8, row.Row, row.Step);
         _json.WriteString("reason", RunResult.Word(row.Reason));
         _json.WriteNumber("best_step", row.BestStep);
-        Number(JsonEncodedText.Encode("best_score"), row.BestScore);
+        _json.WriteFinite("best_score", row.BestScore);
         if (row.Detail is not null)
             _json.WriteString("detail", row.Detail);
         End();
@@ -153,14 +153,5 @@ public sealed class RunRecorder : IRunObserver, IDisposable
         _line.GetSpan(1)[0] = (byte)'\n';
         _line.Advance(1);
         _log.Append(_line.WrittenSpan);
-    }
-
-    // JSON has no NaN and no infinity: null.
-    private void Number(JsonEncodedText name, double value)
-    {
-        if (double.IsFinite(value))
-            _json.WriteNumber(name, value);
-        else
-            _json.WriteNull(name);
     }
 }

@@ -3,6 +3,7 @@ using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using IptNative.Model.Checkpoints;
+using IptNative.Tuning.Evaluation;
 
 namespace IptNative.Tuning.Runs;
 
@@ -104,8 +105,8 @@ public sealed record RunResult
             json.WriteStartObject();
             json.WriteString("task", summary.Task);
             json.WriteString("split", summary.Split);
-            Number(json, "mean", summary.Mean);
-            Number(json, "std", summary.StandardDeviation ?? double.NaN);
+            json.WriteFinite("mean", summary.Mean);
+            json.WriteFinite("std", summary.StandardDeviation ?? double.NaN);
             json.WriteNumber("runs", summary.Runs);
             json.WriteEndObject();
         }
@@ -140,7 +141,7 @@ public sealed record RunResult
             json.WriteEndObject();
         }
         json.WriteEndArray();
-        Number(json, "train_seconds", TrainSeconds);
+        json.WriteFinite("train_seconds", TrainSeconds);
         json.WriteNumber("peak_bytes", PeakBytes);
         json.WriteEndObject();
     }
@@ -165,26 +166,17 @@ public sealed record RunResult
 
     private static TaskSummary Summary(string task, string split, double[] scores)
     {
-        double mean = scores.Average();
-        double? deviation = scores.Length > 1 ? Math.Sqrt(scores.Sum(s => (s - mean) * (s - mean)) / (scores.Length - 1)) : null;
-        return new TaskSummary(task, split, mean, deviation, scores.Length);
+        ScoreSpread spread = ScoreSpread.Of(scores);
+        return new TaskSummary(task, split, spread.Mean, spread.Count > 1 ? spread.StandardDeviation : null, spread.Count);
     }
 
     private static void Write(Utf8JsonWriter json, SplitScore score)
     {
-        Number(json, "score", score.Score);
+        json.WriteFinite("score", score.Score);
         json.WriteStartObject("metrics");
         foreach (MetricScore metric in score.Scores)
-            Number(json, metric.Metric, metric.Value);
+            json.WriteFinite(metric.Metric, metric.Value);
         json.WriteEndObject();
         json.WriteNumber("examples", score.Examples);
-    }
-
-    private static void Number(Utf8JsonWriter json, string name, double value)
-    {
-        if (double.IsFinite(value))
-            json.WriteNumber(name, value);
-        else
-            json.WriteNull(name);
     }
 }

@@ -1,4 +1,5 @@
 // How long and in what portions is trained, what is minimised, and how it is scored.
+using IptNative.Kernels.Ops;
 using IptNative.Tuning.Runs.Options;
 
 namespace IptNative.Tuning.Runs;
@@ -69,16 +70,6 @@ public sealed record TrainingConfig
     }
 }
 
-/// <summary>How token losses become one.</summary>
-public enum LossReduction
-{
-    /// <summary>Divided by the run's target tokens.</summary>
-    Mean,
-
-    /// <summary>Added up, as T5X does.</summary>
-    Sum,
-}
-
 /// <summary>Options of the loss.</summary>
 public sealed record LossConfig
 {
@@ -107,10 +98,7 @@ public sealed record EvaluationConfig
     /// <summary>Examples computed together; 0 lets the program choose.</summary>
     public int BatchSize { get; init; }
 
-    /// <summary>Beams; 1 is greedy.</summary>
-    public int NumBeams { get; init; } = 1;
-
-    /// <summary>Most tokens to generate; 0 takes training.max_target_length.</summary>
+    /// <summary>Most tokens to generate; 0 takes the longest gold answer's and four more.</summary>
     public int MaxLength { get; init; }
 
     /// <summary>Score the test split with each best prompt at the end.</summary>
@@ -122,8 +110,7 @@ public sealed record EvaluationConfig
     internal EvaluationConfig Visit(OptionVisitor v) => new()
     {
         BatchSize = v.Int("batch_size", BatchSize, 0, "Examples computed together; 0 lets the program choose.", Affects.Rounding),
-        NumBeams = v.Int("num_beams", NumBeams, 1, "Beams; 1 is greedy."),
-        MaxLength = v.Int("max_length", MaxLength, 0, "Most tokens to generate; 0 takes training.max_target_length."),
+        MaxLength = v.Int("max_length", MaxLength, 0, "Most tokens to generate; 0 takes the longest gold answer's and four more."),
         Test = v.Switch("test", Test, "Score the test split with each best prompt at the end.", Affects.Nothing),
         Baselines = v.Switch("baselines", Baselines, "Score the untuned model, with and without prefix, and the majority label, for comparison.", Affects.Nothing),
     };

@@ -126,8 +126,8 @@ public sealed class TrainingState
         Header header = ReadHeader(file, path);
         if (header.Identity != identity)
             throw new InvalidDataException($"{path}: going on with a run; the checkpoint belongs to the run {Short(header.Identity)}, this folder to {Short(identity)}. It was copied here from another run folder: remove it, or put the right one back.");
-        if (!header.Rows.Select(r => r.Run).SequenceEqual(rows.Select(r => r.Name)))
-            throw new InvalidDataException($"{path}: going on with a run; the checkpoint holds the runs {string.Join(", ", header.Rows.Select(r => r.Run))}, expected {string.Join(", ", rows.Select(r => r.Name))}.");
+        if (!header.Rows.Select(r => r?.Run).SequenceEqual(rows.Select(r => r.Name)))
+            throw new InvalidDataException($"{path}: going on with a run; the checkpoint holds the runs {string.Join(", ", header.Rows.Select(r => r?.Run))}, expected {string.Join(", ", rows.Select(r => r.Name))}.");
         if (header.Step < 0 || header.LogOffset < 0 || header.BoardOffsets.Count != rows.Count || header.BoardOffsets.Any(o => o < 0))
             throw new InvalidDataException($"{path}: going on with a run; found step {header.Step}, log offset {header.LogOffset} and {header.BoardOffsets.Count} TensorBoard offsets, expected none below 0 and {rows.Count} of the last. The checkpoint is damaged.");
         var state = new TrainingState
