@@ -21,12 +21,12 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
     private readonly string _other = $"{config.Data.OtherDraw}";
 
     /// <summary>One way through the method: on which tasks, draws and length, and as which setting of the report.</summary>
-    private sealed record Flow(string Setting, string Reference, IReadOnlyList<string> Train, IReadOnlyList<string> Test, string Draw, int Length, IReadOnlyList<int> DI);
+    private sealed record Flow(string Setting, string Reference, List<string> Train, List<string> Test, string Draw, int Length, IReadOnlyList<int> DI);
 
     public ExperimentPlan Build()
     {
         ChallengeSection ask = config.Challenges;
-        var main = new Flow("", "", split.Train, split.Test, _draw, config.PromptLength, config.DI);
+        var main = new Flow("", "", [.. split.Train], [.. split.Test], _draw, config.PromptLength, config.DI);
         foreach (string task in main.Train.Concat(main.Test))
         {
             var sample = new TaskSample(task, _draw);
@@ -34,7 +34,7 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
         }
         TunePrompts(main);
 
-        IReadOnlyList<string> others = ask.OtherData ? WithDraw(main.Train, config.Data.OtherDraw, "unseen-data challenge") : [];
+        List<string> others = ask.OtherData ? WithDraw(main.Train, config.Data.OtherDraw, "unseen-data challenge") : [];
         if (ask.OtherDataReference) TunePrompts(main with { Train = others, Test = [], Draw = _other });
         foreach (int dI in config.DI) Ask(main, SubspaceMethod.Msf, dI, ask, others);
         foreach (SubspaceMethod method in config.Baselines.Subspaces)
@@ -102,7 +102,7 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
     }
 
     /// <summary>Makes one subspace and asks the questions that are switched on.</summary>
-    private void Ask(Flow flow, SubspaceMethod method, int dI, ChallengeSection ask, IReadOnlyList<string> others)
+    private void Ask(Flow flow, SubspaceMethod method, int dI, ChallengeSection ask, List<string> others)
     {
         bool any = (ask.Reconstruction || ask.SameData) || (ask.OtherData && others.Count > 0) || ((ask.UnseenTasks || ask.UnseenReconstruction) && flow.Test.Count > 0);
         if (!any) return;
@@ -156,7 +156,7 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
         if (config.Challenges.StageTwo) StageTwo(flow, seeds);
     }
 
-    private List<string> WithDraw(IReadOnlyList<string> tasks, int draw, string what)
+    private List<string> WithDraw(List<string> tasks, int draw, string what)
     {
         List<string> present = [];
         foreach (string task in tasks)
@@ -168,7 +168,7 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
     }
 
     /// <summary>Nested subsets: 20 % is a part of 40 %. The order is a hash of the names, so that it does not change with the list's.</summary>
-    private static List<string> Subset(IReadOnlyList<string> tasks, int percent)
+    private static List<string> Subset(List<string> tasks, int percent)
     {
         int count = (int)Math.Round(tasks.Count * percent / 100.0, MidpointRounding.AwayFromZero);
         HashSet<string> chosen = [.. tasks.OrderBy(t => Sha256(t), StringComparer.Ordinal).Take(count)];

@@ -10,13 +10,13 @@ internal sealed class ChartFrame
     private const double LegendLine = 16, CharacterWidth = 6.2, MarkWidth = 20, Top = 10;
 
     private readonly string _title;
-    private readonly IReadOnlyList<IReadOnlyList<(string Name, int Style)>> _legend;
+    private readonly List<List<(string Name, int Style)>> _legend;
 
     public ChartFrame(string title, int height, IEnumerable<string> series, double left = 60, double bottom = 40)
     {
         _title = title;
         (Left, Right, Bottom, Height) = (left, Width - 12, height - bottom, height);
-        _legend = Rows([.. series.Select((name, i) => (name, i % SeriesStyles))]);
+        _legend = Rows([.. series.Select((name, i) => (name, i % SeriesStyles))], left);
         PlotTop = Top + (_legend.Count * LegendLine) + (_legend.Count > 0 ? 6 : 0);
     }
 
@@ -101,19 +101,19 @@ internal sealed class ChartFrame
         }
     }
 
-    private List<IReadOnlyList<(string, int)>> Rows(IReadOnlyList<(string Name, int Style)> series)
+    private static List<List<(string Name, int Style)>> Rows(List<(string Name, int Style)> series, double left)
     {
-        List<IReadOnlyList<(string, int)>> rows = [];
-        if (series.Count < 2 && series.All(s => s.Name.Length == 0)) return rows;
-        List<(string, int)> row = [];
-        double x = Left;
+        List<List<(string Name, int Style)>> rows = [];
+        if (series.All(s => s.Name.Length == 0)) return rows;
+        List<(string Name, int Style)> row = [];
+        double x = left;
         foreach ((string name, int style) in series)
         {
             double width = MarkWidth + (name.Length * CharacterWidth) + 8;
             if (row.Count > 0 && x + width > Width)
             {
                 rows.Add(row);
-                (row, x) = ([], Left);
+                (row, x) = ([], left);
             }
             row.Add((name, style));
             x += width;

@@ -135,7 +135,7 @@ public sealed class HtmlPage
             {
                 foreach (IReadOnlyList<string> row in rows)
                 {
-                    if (row.Count != columns.Count) throw new ArgumentException($"Table row \"{row.FirstOrDefault()}\": found {row.Count} cells, expected {columns.Count}.", nameof(rows));
+                    if (row.Count != columns.Count) throw new ArgumentException($"Table row \"{(row.Count > 0 ? row[0] : "")}\": found {row.Count} cells, expected {columns.Count}.", nameof(rows));
                     body.Element("tr", [], tr =>
                     {
                         for (int i = 0; i < row.Count; i++) tr.Text("td", row[i], "class", columns[i].IsNumber ? "n" : row[i].Length > 60 ? "wrap" : null);
