@@ -28,7 +28,7 @@ internal static class GemmBench
     public static void Run(BenchOptions options, Ledger ledger)
     {
         using var device = new CpuDevice(options.Threads);
-        var sampler = new Sampler(device);
+        using var sampler = new Sampler(device);
         foreach (DType type in (DType[])[DType.F32, DType.BF16, DType.F16])
         {
             foreach ((string name, int m, int n, int k, bool transB, int batches) in Shapes)

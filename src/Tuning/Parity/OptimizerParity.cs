@@ -13,8 +13,8 @@ namespace IptNative.Tuning.Parity;
 /// <summary>Prompt tuning with Hugging Face's Adafactor.</summary>
 internal sealed class OptimizerParity(ParityFixture fixture, Checkpoint checkpoint, FrozenT5 model, ParityTable table)
 {
-    private readonly ParityTolerance _gradient = ParityTolerance.Gradient(checkpoint.Config, checkpoint[T5Parameters.Shared].DType);
-    private readonly ParityTolerance _float = ParityTolerance.Float32(checkpoint.Config, checkpoint[T5Parameters.Shared].DType);
+    private readonly ParityTolerance _gradient = ParityTolerance.Gradient(checkpoint.Config, checkpoint[T5Parameters.Shared].DType).NotBelow(fixture, "grad_prompt");
+    private readonly ParityTolerance _float = ParityTolerance.Float32(checkpoint.Config, checkpoint[T5Parameters.Shared].DType).NotBelow(fixture, "logits");
 
     public void All()
     {

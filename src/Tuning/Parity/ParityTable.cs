@@ -38,6 +38,9 @@ internal sealed class ParityTable
         _rows.Add(new ParityRow(name, passed ? ParityStatus.Passed : ParityStatus.Failed, worst, relative, tolerance.Relative, tolerance.Reason, where));
     }
 
+    /// <summary>Largest difference, measured against the largest expected number.</summary>
+    public static double Distance(double[] expected, double[] found) => expected.Zip(found, (e, f) => Math.Abs(e - f)).Max() / MaxAbs(expected);
+
     public static double MaxAbs(double[] values) => values.Length == 0 ? 0 : values.Max(Math.Abs);
 
     /// <summary>A tensor's f32 values.</summary>

@@ -1,6 +1,4 @@
 // What a prompt starts from, as a run asks for it. Deliberately not the work: see PromptInitialiser.
-using IptNative.Tuning.Runs;
-
 namespace IptNative.Tuning.Prompts;
 
 /// <summary>Kinds of starting point.</summary>
@@ -45,32 +43,6 @@ public sealed record PromptInitialisation
 
     /// <summary>PEFT folder, .npy, .safetensors or .pt, for <see cref="PromptInitialisationKind.File"/>.</summary>
     public string? Path { get; init; }
-
-    /// <summary>What a run's options ask for.</summary>
-    /// <param name="config">The options.</param>
-    /// <param name="labels">The task's labels; empty where answers are free.</param>
-    /// <returns>The starting point of the task's prompts.</returns>
-    public static PromptInitialisation Of(PromptConfig config, IReadOnlyList<string> labels)
-    {
-        ArgumentNullException.ThrowIfNull(config);
-        return new PromptInitialisation
-        {
-            Kind = config.Init switch
-            {
-                PromptInit.Uniform => PromptInitialisationKind.RandomUniform,
-                PromptInit.Vocab => PromptInitialisationKind.SampledVocabulary,
-                PromptInit.ClassLabel => PromptInitialisationKind.ClassLabel,
-                PromptInit.Text => PromptInitialisationKind.Text,
-                _ => PromptInitialisationKind.File,
-            },
-            Length = config.Length,
-            Range = (float)config.UniformRange,
-            VocabularySize = config.VocabPieces,
-            Labels = labels,
-            Text = config.InitText,
-            Path = config.InitFile,
-        };
-    }
 }
 
 /// <summary>A fresh prompt and what is odd about it.</summary>
