@@ -25,7 +25,7 @@ internal static class PlanTable
         output.WriteLine($"{"question",-42}{"d_I",5}{"tasks",7}{"E_abs",8}{"E_rel",8}{"PT = 0",8}");
         foreach (Summary row in results.Summaries.Where(s => s.Setting.Length == 0 && s.Group == ExperimentResults.AllTasks))
         {
-            string name = row.DI > 0 ? $"{row.Study} ({row.Method.Name()})" : $"{row.Study}";
+            string name = row.Method == SubspaceMethod.Msf ? row.Study.Name() : $"{row.Study.Name()}, {row.Method.Name()}";
             output.WriteLine($"{name,-42}{(row.DI > 0 ? row.DI : ""),5}{row.Tasks,7}{Percent(row.EAbs),8}{Percent(row.ERel),8}{row.ZeroDenominators,8}");
         }
         (int compared, int better) = results.Conclusive;

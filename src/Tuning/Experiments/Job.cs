@@ -111,7 +111,7 @@ public sealed record JobBatch(JobKind Kind, IReadOnlyList<Job> Jobs, string Hash
     public double EvaluatePositions => Jobs.Sum(j => j.EvaluatePositions);
 }
 
-/// <summary>Names of the kinds in files and keys.</summary>
+/// <summary>Names of kinds, methods and questions.</summary>
 public static class JobNames
 {
     /// <summary>Role of a trained prompt.</summary>
@@ -145,5 +145,20 @@ public static class JobNames
         SubspaceMethod.RandomLinear => "random_linear",
         SubspaceMethod.Fastfood => "fastfood",
         _ => "pca",
+    };
+
+    /// <summary>The name of a question in tables and figures, in the paper's words.</summary>
+    /// <param name="study">The question.</param>
+    /// <returns>"T_test (IST)" and the like.</returns>
+    public static string Name(this Study study) => study switch
+    {
+        Study.Untuned => "untuned model",
+        Study.PromptTuning => "prompt tuning",
+        Study.TrainMsf => "T_train (MSF)",
+        Study.TestMsf => "T_test (MSF)",
+        Study.TrainSame => "T_train same (IST)",
+        Study.TrainOther => "T_train diff (IST)",
+        Study.TestIst => "T_test (IST)",
+        _ => "IST-initialised PT",
     };
 }

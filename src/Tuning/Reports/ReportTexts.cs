@@ -16,18 +16,6 @@ internal static class ReportTexts
         + "The median of the ratios stands beside their mean, because one task with a tiny denominator can move a mean far. "
         + "± is the standard deviation of E_rel over seeds, each seed taken as an experiment of its own. Scores are each task's own metric, as fractions shown in percent.";
 
-    public static string Name(this Study study) => study switch
-    {
-        Study.Untuned => "untuned model",
-        Study.PromptTuning => "prompt tuning",
-        Study.TrainMsf => "T_train (MSF)",
-        Study.TestMsf => "T_test (MSF)",
-        Study.TrainSame => "T_train same (IST)",
-        Study.TrainOther => "T_train diff (IST)",
-        Study.TestIst => "T_test (IST)",
-        _ => "IST-initialised PT",
-    };
-
     public static string Explain(this Study study) => study switch
     {
         Study.Untuned => "the frozen model without a prompt",
