@@ -1,8 +1,8 @@
 // `iptnative bench`: how fast and how large a training step is on this machine, without a checkpoint at hand.
 using System.CommandLine;
 using IptNative.Cli.Terminal;
-using IptNative.Kernels;
 using IptNative.Model.Backward;
+using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Tuning.Benchmarks;
 
@@ -27,7 +27,7 @@ internal static class BenchCommand
         var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels.", DefaultValueFactory = _ => "ort" };
         forward.AcceptOnlyFromAmong("ort", "native");
         var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
-        dtype.AcceptOnlyFromAmong("f32", "bf16", "f16");
+        dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
             source = Number("--source", "Source tokens beside the prompt.", defaults.Source), target = Number("--target", "Target tokens.", defaults.Target),
             steps = Number("--steps", "Timed steps, after one that is not; medians are printed.", defaults.Steps),
@@ -48,7 +48,7 @@ internal static class BenchCommand
                     Shape = parsed.GetValue(shape)!,
                     Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
                     Forward = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
-                    DType = Enum.Parse<DType>(parsed.GetValue(dtype)!, ignoreCase: true),
+                    DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),
                     Source = parsed.GetValue(source),
@@ -72,7 +72,7 @@ internal static class BenchCommand
     private static void WriteTable(TextWriter output, StepBenchmarkResult r)
     {
         StepBenchmarkOptions o = r.Options;
-        output.WriteLine($"T5 v1.1 {o.Shape}, {o.DType.Name()} weights, {Name(o.Forward)} forward, {Name(o.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens");
+        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(o.Forward)} forward, {Name(o.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens");
         output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}");
         output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
         output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
@@ -85,7 +85,7 @@ internal static class BenchCommand
     private static void WriteJson(TextWriter output, StepBenchmarkResult r) => JsonOutput.WriteObject(output, json =>
     {
         json.WriteString("shape", r.Options.Shape);
-        json.WriteString("dtype", r.Options.DType.Name());
+        json.WriteString("dtype", WeightFormats.Name(r.Options.DType));
         json.WriteString("activations", Name(r.Options.Activations));
         json.WriteString("forward", Name(r.Options.Forward));
         json.WriteNumber("batch", r.Options.Batch);

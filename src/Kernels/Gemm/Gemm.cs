@@ -57,6 +57,12 @@ public static class Gemm
             case DType.F16:
                 Execute<TKernel, F16Source>(cpu, args, new F16Source((ushort*)args.B.Address, args.StepB));
                 break;
+            case DType.I8:
+                Execute<TKernel, I8Source>(cpu, args, new I8Source((sbyte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
+                break;
+            case DType.U4:
+                Execute<TKernel, U4Source>(cpu, args, new U4Source((byte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
+                break;
             default:
                 Execute<TKernel, F32Source>(cpu, args, new F32Source((float*)args.B.Address, args.StepB));
                 break;

@@ -23,7 +23,7 @@ public readonly record struct GemmArgs
     /// <summary>F32 or BF16; stored [M, K], or [K, M] with <see cref="TransA"/>.</summary>
     public required Tensor A { get; init; }
 
-    /// <summary>F32, BF16 or F16; stored [K, N], or [N, K] with <see cref="TransB"/> (a checkpoint's linear weight, [out, in]).</summary>
+    /// <summary>F32, BF16, F16, or I8 or U4 with scales (a single matrix); stored [K, N], or [N, K] with <see cref="TransB"/> (a checkpoint's linear weight, [out, in]).</summary>
     public required Tensor B { get; init; }
 
     /// <summary>F32 [M, N]; must not overlap A or B.</summary>
@@ -101,8 +101,10 @@ public readonly record struct GemmArgs
         Check(device, nameof(C), C, M, N, StepC, StrideC);
         if (A.DType is not (DType.F32 or DType.BF16) || C.DType != DType.F32)
             throw new ArgumentException($"Gemm: found A {A.DType.Name()} and C {C.DType.Name()}, expected f32 or bf16 for A and f32 for C.");
-        if (B.DType is not (DType.F32 or DType.BF16 or DType.F16))
-            throw new ArgumentException($"Gemm: found B {B.DType.Name()}, expected f32, bf16 or f16.");
+        if (B.DType is DType.I8 or DType.U4)
+            RequireScales();
+        else if (B.DType is not (DType.F32 or DType.BF16 or DType.F16))
+            throw new ArgumentException($"Gemm: found B {B.DType.Name()}, expected f32, bf16, f16, i8 or u4.");
         if (Overlaps(new(StepC, M), new(StrideC.Inner, InnerBatches), new(StrideC.Outer, Batches / InnerBatches)))
             throw new ArgumentException($"Gemm: C's rows or batch entries overlap: {Describe()}, C row step {StepC}, batch strides ({StrideC.Outer}, {StrideC.Inner}).");
     }
@@ -122,6 +124,17 @@ public readonly record struct GemmArgs
             throw new ArgumentException(
                 $"Gemm: {name} is stored [{rows}, {columns}] with row step {step} in {Batches} batches ({Describe()}) and needs {needed} elements, found {tensor.Elements}.");
         }
+    }
+
+    // A block never straddles two rows, two bytes or a group of 16 that packing asks for; a scale therefore belongs to what is read with it.
+    private void RequireScales()
+    {
+        BlockScales s = B.Scales;
+        if (!s.IsPresent || (B.DType == DType.U4) != (s.ZeroPoints != 0))
+            throw new ArgumentException($"Gemm: found B {B.DType.Name()} {(s.IsPresent ? "with scales" : "without scales")}{(s.ZeroPoints != 0 ? " and zero points" : "")}, expected i8 with scales, or u4 with scales and zero points.");
+        bool whole = s.RowLength >= 1 && (s.Block == s.RowLength || (s.Block >= 16 && long.IsPow2(s.Block) && s.RowLength % s.Block == 0));
+        if (!whole || s.RowLength != StepB || s.RowLength != (TransB ? K : N) || (B.DType == DType.U4 && s.RowLength % 2 != 0) || StrideB != default)
+            throw new ArgumentException($"Gemm: found B with scales for rows of {s.RowLength} in blocks of {s.Block} and a row step of {StepB} ({Describe()}); expected one tight matrix, blocks that are whole rows or a power of two of 16 or more that divides them, and even rows for u4.");
     }
 
     // Nested strides, narrowest first, must each clear what lies inside them.

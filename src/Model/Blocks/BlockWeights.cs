@@ -26,12 +26,12 @@ internal sealed class BlockWeights : IDisposable
 
     public T5Config Config => _checkpoint.Config;
 
-    /// <summary>A matrix as it is stored: f32, bf16 or f16; the GEMM widens it while packing.</summary>
+    /// <summary>A matrix as it is stored, codes with their scales too; the GEMM widens it while packing.</summary>
     /// <param name="name">HF path.</param>
     public Tensor Matrix(string name)
     {
         Weight weight = _checkpoint[name];
-        return new Tensor(Device, weight.Address, weight.DType, weight.Shape.Elements);
+        return new Tensor(Device, weight.Address, weight.DType, weight.Shape.Elements) { Scales = weight.Scales };
     }
 
     /// <summary>A norm's weight or a bias table: read element by element, so it is widened to f32 once where it is stored narrow (a few KB).</summary>

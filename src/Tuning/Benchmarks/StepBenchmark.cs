@@ -7,6 +7,7 @@ using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Model.Forward;
+using IptNative.Model.Onnx.Package;
 using IptNative.Optimizers;
 
 namespace IptNative.Tuning.Benchmarks;
@@ -89,7 +90,7 @@ public static class StepBenchmark
         Directory.CreateDirectory(folder);
         try
         {
-            RandomCheckpoint.Write(config, folder, options.DType);
+            RandomPackage.Write(config, folder, options.DType, cancel);
             using Checkpoint checkpoint = Checkpoint.Open(folder);
             return Time(options, checkpoint, cancel);
         }

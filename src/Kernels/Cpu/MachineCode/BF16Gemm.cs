@@ -53,6 +53,12 @@ internal static unsafe class BF16Gemm
             case DType.F16:
                 Execute(cpu, args, a, new F16Source((ushort*)args.B.Address, args.StepB));
                 break;
+            case DType.I8:
+                Execute(cpu, args, a, new I8Source((sbyte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
+                break;
+            case DType.U4:
+                Execute(cpu, args, a, new U4Source((byte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
+                break;
             default:
                 Execute(cpu, args, a, new F32Source((float*)args.B.Address, args.StepB));
                 break;
