@@ -25,7 +25,7 @@ internal static class AttentionBench
     public static void Run(BenchOptions options, Ledger ledger)
     {
         using var device = new CpuDevice(options.Threads);
-        var sampler = new Sampler(device);
+        using var sampler = new Sampler(device);
         int repeats = options.Repeats > 0 ? options.Repeats : 60;
         foreach ((string name, int examples, int queries, int keys, bool biased, bool causal) in Shapes)
         {

@@ -34,7 +34,7 @@ internal static class ForwardBench
     {
         int threads = options.Threads, repeats = options.Repeats > 0 ? options.Repeats : 15;
         using var device = new CpuDevice(threads);
-        var sampler = new Sampler(device);
+        using var sampler = new Sampler(device);
         T5Config config = Base;
         using var checkpoint = new RandomCheckpoint(config);
         var batch = new T5Batch();
@@ -60,6 +60,8 @@ internal static class ForwardBench
             Console.WriteLine($"  spinning {spinning,-5}  first pass over one token, session included: encoder {start:f0} ms, decoder {decoderStart:f0} ms, cached step {stepStart:f0} ms");
             foreach (TapeDetail tape in Enum.GetValues<TapeDetail>())
             {
+                if (!$"tape {tape}".Contains(options.Only, StringComparison.Ordinal))
+                    continue;
                 var summary = Summary.Of(sampler.Time(repeats, () => model.Encode(batch, tape: tape)), EncoderFlops(config));
                 Console.WriteLine($"    encode, tape {tape,-10} {summary}");
                 summary.ToLedger(ledger, "base encoder 8x228", $"tape {tape}{(spinning ? "" : ", not spinning")}");

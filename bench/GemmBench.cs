@@ -28,12 +28,16 @@ internal static class GemmBench
     public static void Run(BenchOptions options, Ledger ledger)
     {
         using var device = new CpuDevice(options.Threads);
-        var sampler = new Sampler(device);
-        foreach (DType type in (DType[])[DType.F32, DType.BF16, DType.F16])
+        using var sampler = new Sampler(device);
+        Console.WriteLine($"bf16 compute: {MachineCodeStatus.Current.Detail}");
+        (DType, ComputeType)[] forms =
+            [(DType.F32, ComputeType.F32), (DType.BF16, ComputeType.F32), (DType.F16, ComputeType.F32), (DType.F32, ComputeType.BF16), (DType.BF16, ComputeType.BF16)];
+        foreach ((DType type, ComputeType compute) in forms)
         {
             foreach ((string name, int m, int n, int k, bool transB, int batches) in Shapes)
             {
-                string shape = $"{name} {type.Name()}";
+                string inBF16 = compute == ComputeType.BF16 ? ", bf16 compute" : "";
+                string shape = $"{name} {type.Name()}{inBF16}";
                 if (!shape.Contains(options.Only, StringComparison.Ordinal) || (batches > 1 && type != DType.F32))
                     continue;
                 using var numbers = new NativeNumbers(device);
@@ -46,6 +50,7 @@ internal static class GemmBench
                     N = n,
                     K = k,
                     TransB = transB,
+                    Compute = compute,
                     Batches = batches,
                     InnerBatches = batches,
                     StrideA = new BatchStride(0, (long)m * k),
@@ -55,8 +60,8 @@ internal static class GemmBench
                 double flops = 2.0 * m * n * k * batches;
                 var summary = Summary.Of(sampler.Time(options.Repeats > 0 ? options.Repeats : 60, () => Gemm.Run(device, args)), flops);
                 string size = $"{(batches > 1 ? $"{batches} x " : "")}[{m} x {k}][{k} x {n}]{(transB ? "^T" : "")}";
-                Console.WriteLine($"{shape,-24} {size,-26} {summary}");
-                summary.ToLedger(ledger, $"{name} {m}x{n}x{k}{(batches > 1 ? $"x{batches}" : "")}", $"B {type.Name()}{(transB ? " transposed" : "")}");
+                Console.WriteLine($"{shape,-38} {size,-26} {summary}");
+                summary.ToLedger(ledger, $"{name} {m}x{n}x{k}{(batches > 1 ? $"x{batches}" : "")}", $"B {type.Name()}{(transB ? " transposed" : "")}{inBF16}");
             }
         }
     }

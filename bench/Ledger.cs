@@ -36,11 +36,9 @@ internal sealed class Ledger(BenchOptions options)
 
     private static readonly Lazy<string> Commit = new(() =>
     {
-        var start = new ProcessStartInfo("git", ["describe", "--always", "--dirty"]) { WorkingDirectory = Root, RedirectStandardOutput = true };
-        using Process git = Process.Start(start) ?? throw new InvalidOperationException("git describe: found no process, expected git on PATH. Install git or leave out --ledger.");
-        string commit = git.StandardOutput.ReadToEnd().Trim();
-        git.WaitForExit();
-        return commit;
+        (string commit, _) = Git("rev-parse", "--short", "HEAD");
+        // The ledger itself and other papers may differ.
+        return Git("diff", "--quiet", "HEAD", "--", "src", "eng").ExitCode == 0 ? commit : $"{commit}-dirty";
     });
 
     private static readonly Lazy<string> Device = new(() =>
@@ -51,6 +49,15 @@ internal sealed class Ledger(BenchOptions options)
         string vectors = System.Runtime.Intrinsics.Vector512.IsHardwareAccelerated ? "AVX-512" : System.Runtime.Intrinsics.Vector256.IsHardwareAccelerated ? "256-bit" : "128-bit";
         return $"{name} {vectors}";
     });
+
+    private static (string Output, int ExitCode) Git(params string[] arguments)
+    {
+        var start = new ProcessStartInfo("git", arguments) { WorkingDirectory = Root, RedirectStandardOutput = true };
+        using Process git = Process.Start(start) ?? throw new InvalidOperationException("git: found no process, expected git on PATH. Install git or leave out --ledger.");
+        string output = git.StandardOutput.ReadToEnd().Trim();
+        git.WaitForExit();
+        return (output, git.ExitCode);
+    }
 
     private static string FindRoot()
     {

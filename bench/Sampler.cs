@@ -8,8 +8,9 @@ namespace IptNative.Bench;
 /// <summary>One timed pass.</summary>
 /// <param name="Seconds">By the clock.</param>
 /// <param name="CpuSeconds">Of the process, a thread's share: as the clock would have it if the threads never slept nor were put aside.</param>
-/// <param name="Peak">10^9 floating-point operations a second, the mean of the peaks right before and right after.</param>
-internal readonly record struct Sample(double Seconds, double CpuSeconds, double Peak)
+/// <param name="Peak">10^9 floating-point operations a second of all threads, the mean of the peaks right before and right after.</param>
+/// <param name="ThreadPeak">The same of one thread alone, times the threads: where the cores are shared, two threads seldom run at once, but one does.</param>
+internal readonly record struct Sample(double Seconds, double CpuSeconds, double Peak, double ThreadPeak)
 {
     // A pass in which a thread was put aside for 3 % of the time or more is another program's measurement too.
     public bool IsUndisturbed => CpuSeconds >= 0.97 * Seconds;
@@ -18,7 +19,7 @@ internal readonly record struct Sample(double Seconds, double CpuSeconds, double
 /// <summary>What a line of a benchmark came to.</summary>
 /// <param name="Milliseconds">Median.</param>
 /// <param name="Rate">10^9 floating-point operations a second, median.</param>
-/// <param name="Peak">The peaks' median; the highest one where CPU time had to do.</param>
+/// <param name="Peak">The peaks' median.</param>
 /// <param name="Share">Median of each pass's rate over its peak.</param>
 /// <param name="Basis">Which passes counted, and by what clock.</param>
 internal readonly record struct Summary(double Milliseconds, double Rate, double Peak, double Share, string Basis)
@@ -32,9 +33,8 @@ internal readonly record struct Summary(double Milliseconds, double Rate, double
         string basis = counted.Count == samples.Count ? $"{samples.Count} passes" : $"{counted.Count} undisturbed of {samples.Count} passes";
         if (counted.Count < Enough)
         {
-            // Other programs held the cores: what counts is the time that this one had, and the peak when it had all of it.
-            double highest = samples.Max(s => s.Peak);
-            counted = [.. samples.Select(s => new Sample(s.CpuSeconds, s.CpuSeconds, highest))];
+            // Other programs held the cores: what counts is the time that this one had.
+            counted = [.. samples.Select(s => s with { Seconds = s.CpuSeconds, Peak = s.ThreadPeak })];
             basis = $"{samples.Count} passes by CPU time";
         }
         return new Summary(
@@ -63,8 +63,10 @@ internal readonly record struct Summary(double Milliseconds, double Rate, double
 }
 
 /// <summary>Times passes on a device's threads.</summary>
-internal sealed class Sampler(CpuDevice device)
+internal sealed class Sampler(CpuDevice device) : IDisposable
 {
+    private readonly CpuDevice _one = new(1);
+
     private const double PeakSeconds = 0.004;
 
     // Short passes are repeated to this length: clocks and the system's account of CPU time are too coarse for less.
@@ -78,7 +80,7 @@ internal sealed class Sampler(CpuDevice device)
         pass();
         int passes = Math.Max(1, (int)(LeastSeconds / Stopwatch.GetElapsedTime(warm).TotalSeconds));
         var samples = new List<Sample>(repeats);
-        double before = FmaPeak.Measure(device, PeakSeconds);
+        (double All, double One) before = Peaks();
         for (int i = 0; i < repeats; i++)
         {
             TimeSpan cpu = Environment.CpuUsage.TotalTime;
@@ -87,10 +89,14 @@ internal sealed class Sampler(CpuDevice device)
                 pass();
             double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
             double used = (Environment.CpuUsage.TotalTime - cpu).TotalSeconds / device.Pool.Workers;
-            double after = FmaPeak.Measure(device, PeakSeconds);
-            samples.Add(new Sample(seconds / passes, used / passes, (before + after) / 2));
+            (double All, double One) after = Peaks();
+            samples.Add(new Sample(seconds / passes, used / passes, (before.All + after.All) / 2, (before.One + after.One) / 2));
             before = after;
         }
         return samples;
     }
+
+    public void Dispose() => _one.Dispose();
+
+    private (double All, double One) Peaks() => (FmaPeak.Measure(device, PeakSeconds), FmaPeak.Measure(_one, PeakSeconds) * device.Pool.Workers);
 }

@@ -73,6 +73,20 @@ public sealed unsafe class QuantisedGemmTests : IDisposable
     }
 
     [Fact]
+    public void SharesTheOperandAcrossTheBatch()
+    {
+        const int Batches = 3, Rows = 20, Outer = 50, Inner = 64;
+        Tensor w = Matrix(DType.U4, Outer, Inner, 32, seed: 4), a = Random(Batches * Rows * Inner, 5), c = Take(Batches * Rows * Outer), one = Take(Rows * Outer);
+        var args = new GemmArgs { A = a, B = w, C = c, M = Rows, N = Outer, K = Inner, TransB = true, Batches = Batches, StrideA = new(Rows * Inner, 0), StrideC = new(Rows * Outer, 0) };
+        Gemm.Run(_device, args);
+        for (int i = 0; i < Batches; i++)
+        {
+            Gemm.Run(_device, args with { A = a.Slice(i * Rows * Inner, Rows * Inner), C = one, Batches = 1 });
+            Assert.Equal(Floats(one), Floats(c)[(i * Rows * Outer)..((i + 1) * Rows * Outer)]);
+        }
+    }
+
+    [Fact]
     public void RefusesWhatTheScalesDoNotFit()
     {
         Tensor w = Matrix(DType.U4, 40, 64, 32, seed: 1);

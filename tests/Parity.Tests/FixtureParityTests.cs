@@ -21,7 +21,8 @@ public sealed class FixtureParityTests
         Assert.All(report.Rows, row => Assert.True(row.Status != ParityStatus.Failed, $"{row.Name}: {row.MaxRel:e2} > {row.Tolerance:e2} at {row.Worst}"));
         string[] compared = ["relative_buckets", "encoder_position_bias", "decoder_position_bias", "encoder_hidden", "decoder_hidden", "logits", "loss",
             "loss_label_smoothed_sum", "long_loss", "greedy_prompt_tokens", "greedy_noprompt_tokens", "grad_prompt", "grad_prompt_label_smoothed_sum", "long_grad_prompt",
-            "adafactor_loss", "adafactor_grads", "adafactor_prompts", "adafactor_lo_prompts"];
+            "adafactor_loss", "adafactor_grads", "adafactor_prompts", "adafactor_lo_prompts", "z0_decoded_prompt", "ist_code_loss", "ist_code_z", "ist_ce_loss", "ist_ce_z",
+            "msf_grad0 W1.weight", "msf_grad0 W2.bias", "msf_grad0 W3.weight", "msf_loss, first step", "msf_grad_norm, first step"];
         Assert.All(compared, name => Assert.Equal(ParityStatus.Passed, report.Rows.Single(row => row.Name == name).Status));
     }
 

@@ -46,27 +46,14 @@ public static class Gemm
     }
 
     /// <summary>The product by a named micro-kernel, validated arguments; tests compare them all on one machine.</summary>
-    internal static unsafe void RunWith<TKernel>(CpuDevice cpu, in GemmArgs args)
+    internal static void RunWith<TKernel>(CpuDevice cpu, in GemmArgs args)
+        where TKernel : struct, IMicroKernel => StoredB.Choose(args, new ExecuteWith<TKernel>(cpu, args));
+
+    private readonly struct ExecuteWith<TKernel>(CpuDevice cpu, GemmArgs args) : IWithStoredB
         where TKernel : struct, IMicroKernel
     {
-        switch (args.B.DType)
-        {
-            case DType.BF16:
-                Execute<TKernel, BF16Source>(cpu, args, new BF16Source((ushort*)args.B.Address, args.StepB));
-                break;
-            case DType.F16:
-                Execute<TKernel, F16Source>(cpu, args, new F16Source((ushort*)args.B.Address, args.StepB));
-                break;
-            case DType.I8:
-                Execute<TKernel, I8Source>(cpu, args, new I8Source((sbyte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
-                break;
-            case DType.U4:
-                Execute<TKernel, U4Source>(cpu, args, new U4Source((byte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
-                break;
-            default:
-                Execute<TKernel, F32Source>(cpu, args, new F32Source((float*)args.B.Address, args.StepB));
-                break;
-        }
+        public void Run<TSource>(TSource b)
+            where TSource : unmanaged, IPackSource<TSource> => Execute<TKernel, TSource>(cpu, args, b);
     }
 
     private static void Execute<TKernel, TSource>(CpuDevice cpu, in GemmArgs args, TSource b)

@@ -26,7 +26,7 @@ internal enum AttentionKind
 /// Forward   n = RMSNorm(x);  q = n Wq^T;  k, v = m Wk^T, m Wv^T with m = n or the encoder's output;  p = softmax(q k^T + bias);  c = p v;  y = x + c Wo^T
 /// Backward  dc = dy Wo;  dp = dc v^T;  dv = p^T dc;  ds from the softmax;  dq = ds k;  dk = ds^T q;  dn = dq Wq (+ dk Wk + dv Wv);
 ///           dx = dy + RMSNorm's vjp of dn;  cross: dm += dk Wk + dv Wv.  c itself is not needed: Wo is frozen.
-/// Shapes    x, y, dy: [R, D] packed rows;  m: [Rm, D];  q, k, v: [R or Rm, H*K];  p of one example at a time: [H, Tq, Tk].
+/// Shapes    x, y, dy: [R, D] packed rows;  m: [Rm, D];  q, k, v: [R or Rm, H*K];  p is never whole (PackedAttention).
 /// </remarks>
 internal sealed class T5LayerAttention
 {
@@ -69,14 +69,9 @@ internal sealed class T5LayerAttention
     {
         ComputeDevice device = _scratch.Device;
         Projections(x, rows.Rows, memory, memoryRows.Rows, keep, out Tensor q, out Tensor k, out Tensor v);
-        Tensor context = _scratch.Take(Slot.Context, q.Elements);
-        for (int b = 0; b < rows.Examples; b++)
-        {
-            var e = new Example(this, rows, memoryRows, b);
-            Tensor p = Probabilities(e, q, k, bias);
-            // c = p v
-            Gemm.Run(device, e.PerHead(p, e.Scores, v, e.KeyHeads, context, e.QueryHeads, e.Queries, _config.DKv, e.Keys));
-        }
+        // Where nothing keeps the queries, the context takes their place.
+        Tensor context = keep.Query.IsEmpty ? q : _scratch.Take(Slot.Context, q.Elements);
+        PackedAttention.Forward(device, q, k, v, Bias(bias, rows), context, rows.Offsets, memoryRows.Offsets, _config.NumHeads, _config.DKv, _kind == AttentionKind.DecoderSelf);
         Elementwise.Copy(device, x, y, x.Elements);
         Linear.ForwardAccumulate(device, context, _o, y, rows.Rows, _config.InnerDim, _config.DModel);
     }
@@ -101,26 +96,12 @@ internal sealed class T5LayerAttention
             Projections(x, rows.Rows, memory, memoryRows.Rows, default, out q, out k, out v);
         else if (!memoryOnly)
             RmsNorm.InverseRms(device, x, r, rows.Rows, d, _config.LayerNormEpsilon);
-        Tensor dq = _scratch.Take(Slot.DQuery, q.Elements);
-        Tensor dk = _scratch.Take(Slot.DKey, k.Elements);
-        Tensor dv = _scratch.Take(Slot.DValue, v.Elements);
         // forward: y = x + c Wo^T, so:
-        Tensor dcontext = _scratch.Take(Slot.DContext, q.Elements);
+        Tensor dcontext = _scratch.Take(Slot.Context, q.Elements);
         Linear.Backward(device, dx, _o, dcontext, rows.Rows, inner, d);
-        for (int b = 0; b < rows.Examples; b++)
-        {
-            var e = new Example(this, rows, memoryRows, b);
-            Tensor p = Probabilities(e, q, k, bias);
-            Tensor dp = _scratch.Take(Slot.DProbabilities, p.Elements);
-            // forward: c = p v, so: dp = dc v^T, dv = p^T dc
-            Gemm.Run(device, e.PerHead(dcontext, e.QueryHeads, v, e.KeyHeads, dp, e.Scores, e.Queries, e.Keys, dKv) with { TransB = true });
-            Gemm.Run(device, e.PerHead(p, e.Scores, dcontext, e.QueryHeads, dv, e.KeyHeads, e.Keys, dKv, e.Queries) with { TransA = true });
-            AttentionProbabilities.Backward(device, p, dp, dp, (long)_config.NumHeads * e.Queries, e.Keys);
-            // forward: s = q k^T, so: dq = ds k, dk = ds^T q
-            if (!memoryOnly)
-                Gemm.Run(device, e.PerHead(dp, e.Scores, k, e.KeyHeads, dq, e.QueryHeads, e.Queries, dKv, e.Keys));
-            Gemm.Run(device, e.PerHead(dp, e.Scores, q, e.QueryHeads, dk, e.KeyHeads, e.Keys, dKv, e.Queries) with { TransA = true });
-        }
+        // The gradients take the places of q, k and v, which nothing reads any more.
+        Tensor dq = memoryOnly ? default : q, dk = k, dv = v;
+        PackedAttention.Backward(device, q, k, v, Bias(bias, rows), dcontext, dq, dk, dv, rows.Offsets, memoryRows.Offsets, _config.NumHeads, dKv, _kind == AttentionKind.DecoderSelf);
         if (_kind == AttentionKind.Cross)
         {
             Linear.BackwardAccumulate(device, dk, _k, dmemory, memoryRows.Rows, d, inner);
@@ -154,64 +135,5 @@ internal sealed class T5LayerAttention
         Linear.Forward(device, m, _v, v, memoryRows, d, inner);
     }
 
-    // p = softmax(q k^T + bias) of one example, all heads.
-    private Tensor Probabilities(in Example e, Tensor q, Tensor k, PositionBias bias)
-    {
-        ComputeDevice device = _scratch.Device;
-        Tensor p = _scratch.Take(Slot.Probabilities, (long)_config.NumHeads * e.Queries * e.Keys);
-        Gemm.Run(device, e.PerHead(q, e.QueryHeads, k, e.KeyHeads, p, e.Scores, e.Queries, e.Keys, _config.DKv) with { TransB = true });
-        Tensor table = _kind == AttentionKind.Cross ? default : bias.ByDistance(e.Queries);
-        AttentionProbabilities.ForwardInPlace(device, p, table, new KeyMask(default, default, Causal: _kind == AttentionKind.DecoderSelf), 1, _config.NumHeads, e.Queries, e.Keys, BiasLayout.ByDistance);
-        return p;
-    }
-
-    // Where an operand of one example's batched products lies: first element, row step, step from head to head.
-    private readonly record struct Heads(long Start, long RowStep, long HeadStep, int Rows);
-
-    private readonly struct Example
-    {
-        private readonly int _heads;
-
-        public Example(T5LayerAttention layer, RaggedRows rows, RaggedRows memoryRows, int b)
-        {
-            int inner = layer._config.InnerDim, dKv = layer._config.DKv;
-            _heads = layer._config.NumHeads;
-            Queries = rows.Length(b);
-            Keys = memoryRows.Length(b);
-            QueryHeads = new Heads((long)rows.Offset(b) * inner, inner, dKv, Queries);
-            KeyHeads = new Heads((long)memoryRows.Offset(b) * inner, inner, dKv, Keys);
-            Scores = new Heads(0, Keys, (long)Queries * Keys, Queries);
-        }
-
-        public int Queries { get; }
-
-        public int Keys { get; }
-
-        public Heads QueryHeads { get; }
-
-        public Heads KeyHeads { get; }
-
-        public Heads Scores { get; }
-
-        // One product per head, addressed where the heads lie: no copy, no transpose in memory.
-        public GemmArgs PerHead(Tensor a, Heads inA, Tensor b, Heads inB, Tensor c, Heads inC, int m, int n, int k) => new()
-        {
-            A = View(a, inA),
-            B = View(b, inB),
-            C = View(c, inC),
-            M = m,
-            N = n,
-            K = k,
-            LdA = inA.RowStep,
-            LdB = inB.RowStep,
-            LdC = inC.RowStep,
-            Batches = _heads,
-            InnerBatches = _heads,
-            StrideA = new BatchStride(0, inA.HeadStep),
-            StrideB = new BatchStride(0, inB.HeadStep),
-            StrideC = new BatchStride(0, inC.HeadStep),
-        };
-
-        private static Tensor View(Tensor whole, Heads heads) => whole.Slice(heads.Start, whole.Elements - heads.Start);
-    }
+    private DistanceBias Bias(PositionBias bias, RaggedRows rows) => _kind == AttentionKind.Cross ? default : bias.ByDistance(rows.MaxLength);
 }

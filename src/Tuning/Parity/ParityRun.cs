@@ -12,8 +12,6 @@ namespace IptNative.Tuning.Parity;
 /// <summary>Compares our numbers with a fixture's.</summary>
 public sealed class ParityRun : IDisposable
 {
-    private const string NotBuilt = "not built yet in this version";
-
     private readonly ParityFixture _fixture;
     private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
@@ -74,11 +72,8 @@ public sealed class ParityRun : IDisposable
         Greedy("noprompt", null);
         new GradientParity(_fixture, _checkpoint, _model, _prompts, _table).All();
         new OptimizerParity(_fixture, _checkpoint, _model, _table).All();
-        foreach (string name in (string[])["z0_decoded_prompt", "ist_code_z", "ist_ce_z", "msf_loss"])
-            SkipIfThere(name, $"intrinsic prompt tuning: {NotBuilt}");
+        new SubspaceParity(_fixture, _checkpoint, _model, _table).All();
     }
-
-    private void SkipIfThere(string name, string reason) => _table.Add(ParityRow.Skip(name, _fixture.Has(name) ? reason : "not in this fixture"));
 
     private void Buckets()
     {

@@ -1,7 +1,6 @@
 // A random linear subspace of prompt space without a stored matrix. Deliberately not over the whole model's weights (SAID): the model is frozen here.
 using System.Collections;
 using System.Numerics;
-using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -58,7 +57,7 @@ public sealed class FastfoodSubspace : PromptSubspace
             int j = order.Next(i + 1);
             (permutation[i], permutation[j]) = (permutation[j], i);
         }
-        Marshal.Copy(permutation, 0, subspace._map.Permutation.Address, permutation.Length);
+        subspace._map.Permutation.CopyFrom<int>(permutation);
         SubspaceFile.FillOrigin(subspace, subspace._offset, origin);
         subspace.Complete("Fastfood subspace");
         return subspace;
@@ -67,8 +66,7 @@ public sealed class FastfoodSubspace : PromptSubspace
     internal override void Complete(string source)
     {
         // The kernel writes through the permutation without looking: a file's is checked here.
-        int[] permutation = new int[_padded];
-        Marshal.Copy(_map.Permutation.Address, permutation, 0, _padded);
+        int[] permutation = _map.Permutation.ToArray<int>();
         var seen = new BitArray(_padded);
         for (int i = 0; i < _padded; i++)
         {

@@ -44,7 +44,7 @@ public sealed class IntrinsicBatch : IDisposable
         _dz = device.Allocate(DType.F32, start.Length, "gradients of intrinsic vectors");
         _prompts = device.Allocate(DType.F32, (long)Runs * subspace.PromptElements, "decoded prompts");
         _dPrompts = device.Allocate(DType.F32, (long)Runs * subspace.PromptElements, "gradients of decoded prompts");
-        PromptSubspace.Write(_z.Tensor, start);
+        _z.Tensor.CopyFrom<float>(start);
         Elementwise.Fill(device, _dz.Tensor, start.Length, 0);
         Elementwise.Fill(device, _dPrompts.Tensor, _dPrompts.Tensor.Elements, 0);
     }
@@ -69,17 +69,17 @@ public sealed class IntrinsicBatch : IDisposable
     /// <summary>A run's vector.</summary>
     /// <param name="run">0 to <see cref="Runs"/> - 1.</param>
     /// <returns>A copy.</returns>
-    public float[] Vector(int run) => PromptSubspace.Read(Row(_z.Tensor, run));
+    public float[] Vector(int run) => Row(_z.Tensor, run).ToArray<float>();
 
     /// <summary>The gradient at a run's vector after <see cref="Backward"/>.</summary>
     /// <param name="run">0 to <see cref="Runs"/> - 1.</param>
     /// <returns>A copy.</returns>
-    public float[] VectorGradient(int run) => PromptSubspace.Read(Row(_dz.Tensor, run));
+    public float[] VectorGradient(int run) => Row(_dz.Tensor, run).ToArray<float>();
 
     /// <summary>Sets a run's vector: where an ask/tell optimizer wants to look.</summary>
     /// <param name="run">0 to <see cref="Runs"/> - 1.</param>
     /// <param name="z">d_I numbers.</param>
-    public void SetVector(int run, ReadOnlySpan<float> z) => PromptSubspace.Write(Row(_z.Tensor, run), z);
+    public void SetVector(int run, ReadOnlySpan<float> z) => Row(_z.Tensor, run).CopyFrom<float>(z);
 
     /// <summary>Why a run stopped; null while it goes on.</summary>
     /// <param name="run">0 to <see cref="Runs"/> - 1.</param>

@@ -77,7 +77,7 @@ public sealed class LinearSubspace : PromptSubspace
             if (p.Length != header.PromptLength || p.DModel != header.DModel)
                 throw new ArgumentException($"principal components of prompts: a prompt of task '{all[i].Task}' has shape [{p.Length}, {p.DModel}], expected [{header.PromptLength}, {header.DModel}].", nameof(prompts));
             float scale = header.Standardisation.ScaleOf(all[i].Task);
-            Write(table.Tensor.Slice((long)i * n, n), Array.ConvertAll(p.Values, v => v / scale));
+            table.Tensor.Slice((long)i * n, n).CopyFrom<float>(Array.ConvertAll(p.Values, v => v / scale));
         }
         PrincipalComponents components = PrincipalComponents.Fit(device, table.Tensor, all.Length, n, d);
         if (components.Deviations[d - 1] <= LeastDeviation * components.Deviations[0] || components.Deviations[0] == 0)
@@ -86,8 +86,8 @@ public sealed class LinearSubspace : PromptSubspace
             throw new ArgumentException($"principal components of prompts: intrinsic_dim is {d}, expected at most {rank}: the {all.Length} prompts span no more. Are some of them the same?", nameof(prompts));
         }
         var subspace = new LinearSubspace(device, header);
-        Write(subspace._layer.Bias, components.Mean);
-        Write(subspace._layer.Weight, components.ScaledDirections);
+        subspace._layer.Bias.CopyFrom<float>(components.Mean);
+        subspace._layer.Weight.CopyFrom<float>(components.ScaledDirections);
         subspace.Complete("principal components");
         return subspace;
     }
@@ -96,7 +96,7 @@ public sealed class LinearSubspace : PromptSubspace
     {
         if (!CanEncode)
             return;
-        float[] basis = Read(_layer.Weight), offset = Read(_layer.Bias);
+        float[] basis = _layer.Weight.ToArray<float>(), offset = _layer.Bias.ToArray<float>();
         int d = IntrinsicDim, n = PromptElements;
         var squares = new double[d];
         var bias = new double[d];
@@ -114,8 +114,8 @@ public sealed class LinearSubspace : PromptSubspace
         }
         _dual = Device.Allocate(DType.F32, (long)n * d, "subspace basis");
         _dualBias = Device.Allocate(DType.F32, d, "subspace offset");
-        Write(_dual.Tensor, basis);
-        Write(_dualBias.Tensor, Array.ConvertAll(bias, v => (float)v));
+        _dual.Tensor.CopyFrom<float>(basis);
+        _dualBias.Tensor.CopyFrom<float>(Array.ConvertAll(bias, v => (float)v));
     }
 
     private protected override void DecodeStandardised(Tensor z, int rows, Tensor prompts) => _layer.Forward(Device, z, prompts, Ones(rows), rows);

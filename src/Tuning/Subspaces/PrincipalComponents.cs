@@ -46,7 +46,7 @@ public sealed class PrincipalComponents
         using var device = new CpuDevice(1);
         using DeviceBuffer table = device.Allocate(DType.F32, (long)rows.Count * rows[0].Length, "rows");
         for (int i = 0; i < rows.Count; i++)
-            PromptSubspace.Write(table.Tensor.Slice((long)i * rows[0].Length, rows[0].Length), rows[i]);
+            table.Tensor.Slice((long)i * rows[0].Length, rows[0].Length).CopyFrom<float>(rows[i]);
         return Fit(device, table.Tensor, rows.Count, rows[0].Length, components);
     }
 
@@ -58,14 +58,14 @@ public sealed class PrincipalComponents
         var sums = new double[n];
         for (int r = 0; r < rows; r++)
         {
-            float[] row = PromptSubspace.Read(x.Slice((long)r * n, n));
+            float[] row = x.Slice((long)r * n, n).ToArray<float>();
             for (int i = 0; i < n; i++)
                 sums[i] += row[i];
         }
         for (int i = 0; i < n; i++)
             mean[i] = (float)(sums[i] / rows);
         using DeviceBuffer centred = device.Allocate(DType.F32, (long)rows * n, "centred rows"), offset = device.Allocate(DType.F32, n, "mean");
-        PromptSubspace.Write(offset.Tensor, mean);
+        offset.Tensor.CopyFrom<float>(mean);
         Elementwise.Copy(device, x, centred.Tensor, (long)rows * n);
         for (int r = 0; r < rows; r++)
             Elementwise.Axpy(device, offset.Tensor, centred.Tensor.Slice((long)r * n, n), n, -1);
@@ -104,8 +104,8 @@ public sealed class PrincipalComponents
             }
         }
         using DeviceBuffer mix = device.Allocate(DType.F32, mixing.Length, "mixing"), directions = device.Allocate(DType.F32, (long)n * components, "directions");
-        PromptSubspace.Write(mix.Tensor, mixing);
+        mix.Tensor.CopyFrom<float>(mixing);
         Gemm.Run(device, new GemmArgs { A = centred.Tensor, TransA = true, B = mix.Tensor, C = directions.Tensor, M = n, N = components, K = rows });
-        return new PrincipalComponents(mean, deviations, shares, PromptSubspace.Read(directions.Tensor), coordinates);
+        return new PrincipalComponents(mean, deviations, shares, directions.Tensor.ToArray<float>(), coordinates);
     }
 }

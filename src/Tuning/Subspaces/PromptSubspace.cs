@@ -1,5 +1,4 @@
 // What every subspace offers: z to prompts, the gradient back, and for some prompts to z. Deliberately not: training, files, the model.
-using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -105,9 +104,9 @@ public abstract class PromptSubspace : IDisposable
         if (z.Length != IntrinsicDim)
             throw new ArgumentException($"{GetType().Name}.Decode: z has {z.Length} numbers, expected d_I = {IntrinsicDim}.", nameof(z));
         using DeviceBuffer input = Device.Allocate(DType.F32, IntrinsicDim, "z"), output = Device.Allocate(DType.F32, PromptElements, "prompt");
-        Write(input.Tensor, z);
+        input.Tensor.CopyFrom(z);
         Decode(input.Tensor, 1, output.Tensor, scale is { } s ? [s] : []);
-        return new Prompt(Read(output.Tensor), Header.PromptLength, Header.DModel);
+        return new Prompt(output.Tensor.ToArray<float>(), Header.PromptLength, Header.DModel);
     }
 
     /// <summary>One intrinsic vector.</summary>
@@ -122,9 +121,9 @@ public abstract class PromptSubspace : IDisposable
         if (prompt.Length != Header.PromptLength || prompt.DModel != Header.DModel)
             throw new ArgumentException($"{GetType().Name}.Encode: the prompt has shape [{prompt.Length}, {prompt.DModel}], expected [{Header.PromptLength}, {Header.DModel}].", nameof(prompt));
         using DeviceBuffer input = Device.Allocate(DType.F32, PromptElements, "prompt"), output = Device.Allocate(DType.F32, IntrinsicDim, "z");
-        Write(input.Tensor, prompt.Values);
+        input.Tensor.CopyFrom<float>(prompt.Values);
         Encode(input.Tensor, 1, output.Tensor, [scale ?? Header.Standardisation.ScaleOf(prompt)]);
-        return Read(output.Tensor);
+        return output.Tensor.ToArray<float>();
     }
 
     /// <summary>Writes the file: see <see cref="SubspaceFile"/>.</summary>
@@ -225,20 +224,6 @@ public abstract class PromptSubspace : IDisposable
             throw new ArgumentException(
                 $"{GetType().Name}.{what}: {name} holds {tensor.Elements} {tensor.DType.Name()} on {tensor.Device?.Name ?? "no device"}, expected [{rows}, {columns}] f32 on {Device.Name}.", name);
         }
-    }
-
-    internal static float[] Read(Tensor tensor)
-    {
-        float[] values = new float[tensor.Elements];
-        Marshal.Copy(tensor.Address, values, 0, values.Length);
-        return values;
-    }
-
-    internal static void Write(Tensor tensor, ReadOnlySpan<float> values)
-    {
-        if (tensor.Elements != values.Length)
-            throw new ArgumentException($"subspace: writing {values.Length} numbers to a tensor of {tensor.Elements}.", nameof(values));
-        Marshal.Copy(values.ToArray(), 0, tensor.Address, values.Length);
     }
 
     private Tensor Standardised(Tensor dPrompts, int rows, ReadOnlySpan<float> scales)

@@ -1,5 +1,4 @@
 // Subspaces on disk: safetensors with the header as one text entry. Deliberately not: IPT's own files (IptAutoencoderFile).
-using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -68,9 +67,7 @@ internal static class SubspaceFile
         {
             if (weight.DType != DType.I32)
                 throw new InvalidDataException($"{file.Path}: tensor '{stored}' holds {weight.DType.Name()}, expected i32. Make the subspace again.");
-            int[] values = new int[value.Elements];
-            Marshal.Copy(weight.Address, values, 0, values.Length);
-            Marshal.Copy(values, 0, value.Address, values.Length);
+            value.CopyFrom<int>(new Tensor(device, weight.Address, DType.I32, value.Elements).ToArray<int>());
             return;
         }
         if (weight.DType is not (DType.F32 or DType.F16 or DType.BF16))
@@ -95,7 +92,7 @@ internal static class SubspaceFile
             int count = (int)Math.Min(chunk.Length, tensor.Elements - at);
             for (int i = 0; i < count; i++)
                 chunk[i] = next();
-            PromptSubspace.Write(tensor.Slice(at, count), chunk.AsSpan(0, count));
+            tensor.Slice(at, count).CopyFrom<float>(chunk.AsSpan(0, count));
         }
     }
 
@@ -105,7 +102,7 @@ internal static class SubspaceFile
         if (origin is not null && (origin.Length != header.PromptLength || origin.DModel != header.DModel))
             throw new ArgumentException($"subspace: the origin has shape [{origin.Length}, {origin.DModel}], expected [{header.PromptLength}, {header.DModel}].", nameof(origin));
         float scale = header.Standardisation.Scale;
-        PromptSubspace.Write(offset, origin is null ? new float[offset.Elements] : Array.ConvertAll(origin.Values, v => v / scale));
+        offset.CopyFrom<float>(origin is null ? new float[offset.Elements] : Array.ConvertAll(origin.Values, v => v / scale));
     }
 
     /// <summary>A shared space needs at least two tasks.</summary>

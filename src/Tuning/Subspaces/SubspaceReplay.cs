@@ -70,7 +70,7 @@ public static class SubspaceReplay
         ComputeDevice device = subspace.Device;
         using DeviceBuffer prompts = device.Allocate(DType.F32, taskPrompts.Length, "task prompts"), star = device.Allocate(DType.F32, taskPrompts.Length, "reconstructed prompts");
         using DeviceBuffer gradient = device.Allocate(DType.F32, taskPrompts.Length, "gradients of prompts");
-        PromptSubspace.Write(prompts.Tensor, taskPrompts);
+        prompts.Tensor.CopyFrom<float>(taskPrompts);
         float[] shares = [.. Enumerable.Repeat(1f / rows, rows)];
         using var step = new MsfStep(subspace, new MsfObjective { Alpha = alpha }, new AdamWOptions { Variant = AdamWVariant.HuggingFace });
         var trace = new List<double[]>();
@@ -88,7 +88,7 @@ public static class SubspaceReplay
             }
             trace.Add([losses.Sum(), reconstruction, step.Update(learningRate, maxNorm)]);
         }
-        return new MsfTrace(trace, first, subspace.Tensors.ToDictionary(t => t.Name, t => PromptSubspace.Read(t.Value), StringComparer.Ordinal));
+        return new MsfTrace(trace, first, subspace.Tensors.ToDictionary(t => t.Name, t => t.Value.ToArray<float>(), StringComparer.Ordinal));
     }
 
     /// <summary>IST of one vector that all examples share.</summary>

@@ -34,35 +34,19 @@ internal static unsafe class BF16Gemm
     public static void Run(CpuDevice cpu, in GemmArgs args)
     {
         if (args.A.DType == DType.BF16)
-            WithA(cpu, args, new BF16Source((ushort*)args.A.Address, args.StepA));
+            StoredB.Choose(args, new ExecuteWith<BF16Source>(cpu, args, new BF16Source((ushort*)args.A.Address, args.StepA)));
         else
-            WithA(cpu, args, new F32Source((float*)args.A.Address, args.StepA));
+            StoredB.Choose(args, new ExecuteWith<F32Source>(cpu, args, new F32Source((float*)args.A.Address, args.StepA)));
     }
 
     /// <summary>Bits of the first <paramref name="columns"/> of 16 columns, any number.</summary>
     public static uint Mask(int columns) => (uint)((1 << Math.Clamp(columns, 0, 16)) - 1);
 
-    private static void WithA<TA>(CpuDevice cpu, in GemmArgs args, TA a)
+    private readonly struct ExecuteWith<TA>(CpuDevice cpu, GemmArgs args, TA a) : IWithStoredB
         where TA : unmanaged, IPackSource<TA>
     {
-        switch (args.B.DType)
-        {
-            case DType.BF16:
-                Execute(cpu, args, a, new BF16Source((ushort*)args.B.Address, args.StepB));
-                break;
-            case DType.F16:
-                Execute(cpu, args, a, new F16Source((ushort*)args.B.Address, args.StepB));
-                break;
-            case DType.I8:
-                Execute(cpu, args, a, new I8Source((sbyte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
-                break;
-            case DType.U4:
-                Execute(cpu, args, a, new U4Source((byte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
-                break;
-            default:
-                Execute(cpu, args, a, new F32Source((float*)args.B.Address, args.StepB));
-                break;
-        }
+        public void Run<TB>(TB b)
+            where TB : unmanaged, IPackSource<TB> => Execute(cpu, args, a, b);
     }
 
     private static void Execute<TA, TB>(CpuDevice cpu, in GemmArgs args, TA a, TB b)

@@ -11,6 +11,11 @@ namespace IptNative.Kernels.Cpu;
 /// <remarks>Needs Vector512, which the machine code's gate has made sure of. Groups begin at multiples of 16 where the operand has a stored format.</remarks>
 internal static unsafe class BF16Packing
 {
+    // Short rows (attention) end before the hardware's prefetchers have caught on.
+    private const int RowsAhead = 12;
+    private const int StepsAhead = 16;
+    private const int ShortRow = 256;
+
     /// <summary>k is the stored column: A as stored (packed along pairs), B transposed (packed across them).</summary>
     /// <param name="source">The stored matrix.</param>
     /// <param name="i0">First stored row.</param>
@@ -28,6 +33,16 @@ internal static unsafe class BF16Packing
         int vectors = kc / 32 * 16, pairs = (kc + 1) / 2, i = 0;
         if (stepI == 1)
         {
+            for (; i + 16 <= count; i += 16)
+            {
+                for (int p = 0; p < vectors; p += 16)
+                    Transpose16.Store(new AlongRows16<TSource>(source, i0 + i, k0 + 2 * p), (float*)(to + i + p * stepP), stepP);
+                for (int p = vectors; p < pairs; p++)
+                {
+                    for (int r = i; r < i + 16; r++)
+                        to[r + p * stepP] = Pair(source, i0 + r, k0 + 2 * p, 0, 1, 2 * p + 1 < kc);
+                }
+            }
             for (; i + 4 <= count; i += 4)
             {
                 for (int p = 0; p < vectors; p += 16)
@@ -50,7 +65,14 @@ internal static unsafe class BF16Packing
             if (stepP == 1)
             {
                 for (; p < vectors; p += 16)
+                {
+                    if (kc <= ShortRow)
+                    {
+                        source.Prefetch(i0 + i + RowsAhead, k0 + 2 * p);
+                        source.Prefetch(i0 + i + RowsAhead, k0 + 2 * p + 16);
+                    }
                     Along(source, i0 + i, k0 + 2 * p).AsUInt32().Store(row + p);
+                }
             }
             for (; p < pairs; p++)
                 row[p * stepP] = Pair(source, i0 + i, k0 + 2 * p, 0, 1, 2 * p + 1 < kc);
@@ -74,6 +96,16 @@ internal static unsafe class BF16Packing
         int vectors = count & ~15, whole = kc / 2, pairs = (kc + 1) / 2, p = 0;
         if (stepP == 1)
         {
+            for (; p + 16 <= whole; p += 16)
+            {
+                for (int i = 0; i < vectors; i += 16)
+                    Transpose16.Store(new AcrossRows16<TSource>(source, k0 + 2 * p, i0 + i), (float*)(to + p + i * stepI), stepI);
+                for (int i = vectors; i < count; i++)
+                {
+                    for (int q = p; q < p + 16; q++)
+                        to[q + i * stepI] = Pair(source, k0 + 2 * q, i0 + i, 1, 0, true);
+                }
+            }
             for (; p + 4 <= whole; p += 4)
             {
                 for (int i = 0; i < vectors; i += 16)
@@ -96,7 +128,11 @@ internal static unsafe class BF16Packing
             if (stepI == 1 && p < whole)
             {
                 for (; i < vectors; i += 16)
+                {
+                    source.Prefetch(k0 + 2 * p + StepsAhead, i0 + i);
+                    source.Prefetch(k0 + 2 * p + StepsAhead + 1, i0 + i);
                     Across(source, k0 + 2 * p, i0 + i).AsUInt32().Store(row + i);
+                }
             }
             for (; i < count; i++)
                 row[i * stepI] = Pair(source, k0 + 2 * p, i0 + i, 1, 0, p < whole);
@@ -136,5 +172,19 @@ internal static unsafe class BF16Packing
     {
         uint pair = BF16Bits.Round(source.Load<F32x1>(row, column).Value);
         return hasPartner ? pair | ((uint)BF16Bits.Round(source.Load<F32x1>(row + downwards, column + sidewards).Value) << 16) : pair;
+    }
+
+    private readonly struct AlongRows16<TSource>(TSource source, long row, long column) : IRowsOf16
+        where TSource : unmanaged, IPackSource<TSource>
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public Vector512<float> Row(int r) => Along(source, row + r, column);
+    }
+
+    private readonly struct AcrossRows16<TSource>(TSource source, long row, long column) : IRowsOf16
+        where TSource : unmanaged, IPackSource<TSource>
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public Vector512<float> Row(int r) => Across(source, row + 2 * r, column);
     }
 }
