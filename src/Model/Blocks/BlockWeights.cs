@@ -47,6 +47,18 @@ internal sealed class BlockWeights : IDisposable
         return wide.Tensor;
     }
 
+    /// <summary>Reads every mapped weight into memory, so that no step waits for the disk.</summary>
+    /// <exception cref="IOException">The file was truncated since it was opened.</exception>
+    public void ReadAll()
+    {
+        foreach (T5Parameter parameter in T5Parameters.Of(Config))
+        {
+            Weight weight = _checkpoint[parameter.Name];
+            if (_checkpoint.IsMapped(weight) && !FilePages.Read(weight.Address, weight.ByteLength))
+                throw new IOException($"{_checkpoint.Location}: reading '{parameter.Name}'; the file was truncated since it was opened. Export or copy it again.");
+        }
+    }
+
     public void Dispose()
     {
         foreach (DeviceBuffer buffer in _widened)

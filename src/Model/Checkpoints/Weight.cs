@@ -46,8 +46,10 @@ public abstract partial class Checkpoint : IDisposable
     /// <summary>Searches every parameter for NaN and infinity.</summary>
     /// <remarks>Reads all bytes once, on all cores: what a mapped file costs anyway before its first forward pass.</remarks>
     /// <exception cref="InvalidDataException">A value is not finite; the message names the first parameter in the order of <see cref="Config.T5Parameters.Of"/>.</exception>
-    /// <param name="releasePages">Give each tensor's pages back when it has been searched: for weights that are streamed.</param>
-    public void CheckFinite(bool releasePages = false)
+    public void CheckFinite() => CheckFinite(releasePages: false);
+
+    /// <summary>The same; each tensor's pages may be given back when it has been searched, for weights that will be streamed.</summary>
+    internal void CheckFinite(bool releasePages)
     {
         string[] names = [.. T5Parameters.Of(Config).Select(p => p.Name)];
         var found = new long[names.Length];
