@@ -14,9 +14,12 @@ public static class Program
     public static int Main(string[] args)
     {
         ParseResult parsed = Root().Parse(args);
-        return parsed.Errors.Count > 0
-            ? ExitCode.Report(ParseErrors.Describe(parsed), ExitCode.Usage)
-            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+        if (parsed.Errors.Count > 0)
+            return ExitCode.Report(ParseErrors.Describe(parsed), ExitCode.Usage);
+        var configuration = new InvocationConfiguration { EnableDefaultExceptionHandler = false };
+        if (ServeCommand.TerminationTimeout(parsed) is { } timeout)
+            configuration.ProcessTerminationTimeout = timeout;
+        return parsed.Invoke(configuration);
     }
 
     internal static RootCommand Root()
@@ -25,6 +28,7 @@ public static class Program
         root.Subcommands.Add(TrainCommand.Create());
         root.Subcommands.Add(GenerateCommand.Create());
         root.Subcommands.Add(EvaluateCommand.Create());
+        root.Subcommands.Add(ServeCommand.Create());
         root.Subcommands.Add(TokenizeCommand.Create());
         root.Subcommands.Add(ExportCommand.Create());
         root.Subcommands.Add(ParityCommand.Create());
