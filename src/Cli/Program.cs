@@ -17,7 +17,7 @@ public static class Program
         ParseResult parsed = Root().Parse(args);
         return parsed.Errors.Count > 0
             ? ExitCode.Report(ParseErrors.Describe(parsed), ExitCode.Usage)
-            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
 
     internal static RootCommand Root()
@@ -27,6 +27,7 @@ public static class Program
         root.Subcommands.Add(IptCommand.Create(IptRunner.Create));
         root.Subcommands.Add(GenerateCommand.Create());
         root.Subcommands.Add(EvaluateCommand.Create());
+        root.Subcommands.Add(ServeCommand.Create());
         root.Subcommands.Add(TokenizeCommand.Create());
         root.Subcommands.Add(ExportCommand.Create());
         root.Subcommands.Add(ParityCommand.Create());
