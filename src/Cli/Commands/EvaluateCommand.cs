@@ -103,6 +103,9 @@ internal static class EvaluateCommand
             double together, apart = double.NaN;
             using (var progress = new ProgressLine("evaluating"))
             {
+                // The first pass of a process makes sessions and machine code: none of that belongs to a comparison.
+                if (parsed.GetValue(cost))
+                    Run(evaluator, frozen, EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding, Math.Min(examples.Count, options.BatchSize)), prompts, options, progress, cancel);
                 long start = Stopwatch.GetTimestamp();
                 results = Run(evaluator, frozen, examples, prompts, options, progress, cancel);
                 together = Stopwatch.GetElapsedTime(start).TotalSeconds;

@@ -1,4 +1,3 @@
-using IptNative.Model.Tokenizer;
 using IptNative.Tasks.Data;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
