@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -38,6 +41,9 @@ public static partial class PromptGather
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, S, D); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, prompts, places, y, promptRows, B, S, D); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -78,6 +84,9 @@ public static partial class PromptGather
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(op, cpu, places, dy, dprompts, promptRows, B, S, D, accumulate); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Backward(op, gpu, places, dy, dprompts, promptRows, B, S, D, accumulate); break;
+#endif
             default: throw Require.NoKernel(op, device);
         }
     }
