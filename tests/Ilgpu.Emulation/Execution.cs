@@ -67,6 +67,31 @@ internal sealed class KernelLaunch
     }
 }
 
+/// <summary>Leave to run, given by one thread to another. Deliberately no SemaphoreSlim: it spins before it sleeps, and exactly one thread has work.</summary>
+internal sealed class Turn
+{
+    private bool _given;
+
+    public void Give()
+    {
+        lock (this)
+        {
+            _given = true;
+            Monitor.Pulse(this);
+        }
+    }
+
+    public void Wait()
+    {
+        lock (this)
+        {
+            while (!_given)
+                Monitor.Wait(this);
+            _given = false;
+        }
+    }
+}
+
 /// <summary>Where a thread stands.</summary>
 internal enum ThreadState
 {
@@ -81,7 +106,7 @@ internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<Emu
 {
     private readonly List<MemoryBlock> _shared = [];
     private readonly ulong[] _exchange = new ulong[2 * threads.Count];
-    private readonly SemaphoreSlim _finished = new(0);
+    private readonly Turn _finished = new();
     private ExceptionDispatchInfo? _failure;
 
     public KernelLaunch Launch => launch;
@@ -99,7 +124,6 @@ internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<Emu
         _finished.Wait();
         foreach (MemoryBlock block in _shared)
             block.Free();
-        _finished.Dispose();
         _failure?.Throw();
     }
 
@@ -129,7 +153,7 @@ internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<Emu
         if (next == current)
             return true;
         if (next is null)
-            _finished.Release();
+            _finished.Give();
         else
             next.Wake();
         return false;
@@ -191,7 +215,7 @@ internal sealed class EmulatedThread
     [ThreadStatic]
     private static EmulatedThread? t_current;
 
-    private readonly SemaphoreSlim _turn = new(0);
+    private readonly Turn _turn = new();
     private readonly Thread _thread;
     private EmulatedGroup? _group;
     private Action? _body;
@@ -237,7 +261,7 @@ internal sealed class EmulatedThread
         (_group, Index, _body, _sharedArrays, _warpInterval, State) = (group, index, body, 0, 0, ThreadState.Ready);
     }
 
-    public void Wake() => _turn.Release();
+    public void Wake() => _turn.Give();
 
     public void Release(bool warp)
     {

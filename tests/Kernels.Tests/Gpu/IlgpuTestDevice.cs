@@ -12,11 +12,11 @@ namespace IptNative.Kernels.Tests.Gpu;
 /// <summary>Kernels on host threads. Memory is host memory, so copies are plain.</summary>
 internal sealed unsafe class HostAcceleratorDevice(Accelerator accelerator) : IlgpuDevice(accelerator, ThreadsOfGroup, owns: false)
 {
-    /// <summary>Two warps: what crosses warps is seen, and a barrier costs little.</summary>
-    public const int ThreadsOfGroup = 64;
+    /// <summary>A warp of 4, as ILGPU's own default on the CPU: a switch of threads is what costs here.</summary>
+    public const int Lanes = 4;
 
-    /// <summary>The largest group of any kernel: the matrix product's.</summary>
-    public const int MaxThreads = 256;
+    /// <summary>Two warps, so that what crosses warps is seen.</summary>
+    public const int ThreadsOfGroup = 2 * Lanes;
 
     public override string Name => "ilgpu";
 
@@ -34,9 +34,9 @@ public sealed class IlgpuTestDevice : ITestDevice
 {
 #if ILGPU_EMULATION
     // 3 multiprocessors: grids are small, and groups walk on.
-    private static readonly Accelerator Shared = new(32, HostAcceleratorDevice.MaxThreads, 3);
+    private static readonly Accelerator Shared = new(HostAcceleratorDevice.Lanes, HostAcceleratorDevice.ThreadsOfGroup, 3);
 #else
-    private static readonly Context SharedContext = Context.Create(builder => builder.CPU(new CPUDevice(32, HostAcceleratorDevice.MaxThreads / 32, 1)).Optimize(OptimizationLevel.O2));
+    private static readonly Context SharedContext = Context.Create(builder => builder.CPU(new CPUDevice(HostAcceleratorDevice.Lanes, 2, 1)).Optimize(OptimizationLevel.O2));
     private static readonly Accelerator Shared = SharedContext.CreateCPUAccelerator(0);
 #endif
 
