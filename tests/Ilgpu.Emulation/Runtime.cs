@@ -1,4 +1,5 @@
 // The host's side: an accelerator that runs kernels group by group on CPU threads, its stream and its memory.
+using System.Reflection;
 using ILGPU.Emulation;
 
 namespace ILGPU.Runtime;
@@ -33,9 +34,29 @@ public sealed class Accelerator : IDisposable
 
     /// <summary>A launcher of an explicitly grouped kernel.</summary>
     public Action<AcceleratorStream, KernelConfig, T> LoadKernel<T>(Action<T> action)
-        where T : struct => (_, config, arguments) => KernelLaunch.Run(this, action.Method, config, () => action(arguments));
+        where T : struct
+    {
+        if (!action.Method.IsStatic)
+            throw new NotSupportedException($"The kernel {action.Method.Name} is no static method: ILGPU compiles no closures.");
+        RequireBlittable(typeof(T), typeof(T));
+        return (_, config, arguments) => KernelLaunch.Run(this, action.Method, config, () => action(arguments));
+    }
 
     public void Dispose() => Memory.Dispose();
+
+    // As ILGPU: a bool or a char has another size on the host.
+    private static void RequireBlittable(Type kernel, Type type)
+    {
+        foreach (FieldInfo field in type.GetFields(BindingFlags.Instance | BindingFlags.Public | BindingFlags.NonPublic))
+        {
+            Type part = field.FieldType;
+            bool isView = part.IsGenericType && part.GetGenericTypeDefinition() == typeof(ArrayView<>);
+            if (part == typeof(bool) || part == typeof(char) || part == typeof(decimal) || !(part.IsValueType || isView))
+                throw new NotSupportedException($"Type '{kernel}' is not blittable: {type.Name}.{field.Name} is a {part.Name}.");
+            if (!isView && !part.IsPrimitive && !part.IsEnum)
+                RequireBlittable(kernel, part);
+        }
+    }
 }
 
 /// <summary>Work in order; here it is done at once.</summary>

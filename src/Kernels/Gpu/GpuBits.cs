@@ -4,6 +4,16 @@ using ILGPU;
 
 namespace IptNative.Kernels.Gpu;
 
+/// <summary>A yes or no among a kernel's arguments: ILGPU passes no bool, which has another size on the host.</summary>
+internal struct GpuFlag
+{
+    private int _value;
+
+    public static implicit operator bool(GpuFlag flag) => flag._value != 0;
+
+    public static implicit operator GpuFlag(bool value) => new() { _value = value ? 1 : 0 };
+}
+
 /// <summary>Conversions and elementary functions on the device.</summary>
 internal static class GpuBits
 {

@@ -212,7 +212,7 @@ public static partial class AdafactorUpdate
             public ArrayView<double> Sums;
             public long Rows, Columns;
             public AdafactorCoefficients K;
-            public bool Moves;
+            public GpuFlag Moves;
 
             public static void Run(FactoredStepKernel k)
             {

@@ -53,7 +53,7 @@ public static partial class AttentionProbabilities
             public DeviceFaults.FaultNote Fault;
             public long Rows;
             public int H, Tq, Tk;
-            public bool Causal, ByDistance, HasBias, HasMask, HasLengths;
+            public GpuFlag Causal, ByDistance, HasBias, HasMask, HasLengths;
 
             public static void Run(ForwardKernel k)
             {

@@ -33,7 +33,7 @@ public static partial class Conversion
         {
             public ArrayView<ushort> X;
             public ArrayView<float> Y;
-            public bool IsF16;
+            public GpuFlag IsF16;
             public long Elements, Octets;
 
             public static void Run(WidenKernel k)
@@ -58,7 +58,7 @@ public static partial class Conversion
         {
             public ArrayView<float> X;
             public ArrayView<ushort> Y;
-            public bool IsF16;
+            public GpuFlag IsF16;
             public long Elements, Octets;
 
             public static void Run(NarrowKernel k)

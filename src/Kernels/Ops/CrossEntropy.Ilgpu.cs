@@ -83,7 +83,7 @@ public static partial class CrossEntropy
             public long Rows, Vocabulary, Quads;
             public int IgnoreIndex;
             public double LabelSmoothing, ZLoss;
-            public bool Backward;
+            public GpuFlag Backward;
 
             public static void Run(LossKernel k)
             {
@@ -199,7 +199,7 @@ public static partial class CrossEntropy
             public DeviceFaults.FaultNote Fault;
             public long B, T, GroupCount;
             public int IgnoreIndex;
-            public bool HasGroups, IsMean;
+            public GpuFlag HasGroups, IsMean;
             public double Scale;
 
             public static void Run(CountKernel k)
@@ -236,7 +236,7 @@ public static partial class CrossEntropy
             public ArrayView<int> Groups;
             public DeviceFaults.FaultNote Fault;
             public long B, T, GroupCount;
-            public bool HasGroups;
+            public GpuFlag HasGroups;
 
             public static void Run(SumKernel k)
             {

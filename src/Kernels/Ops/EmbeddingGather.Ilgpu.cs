@@ -40,7 +40,7 @@ public static partial class EmbeddingGather
             public ArrayView<int> Ids;
             public DeviceFaults.FaultNote Fault;
             public long Rows, V, D, Quads, Octets;
-            public bool IsWide, IsF16;
+            public GpuFlag IsWide, IsF16;
 
             public static void Run(GatherKernel k)
             {

@@ -116,7 +116,7 @@ public static partial class PromptGather
             public ArrayView<int> Places;
             public ArrayView<float> Dy, Dprompts;
             public long PromptRows, B, S, D, Quads;
-            public bool Accumulate;
+            public GpuFlag Accumulate;
 
             public static void Run(BackwardKernel k)
             {

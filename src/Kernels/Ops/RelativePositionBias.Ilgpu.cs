@@ -31,7 +31,7 @@ public static partial class RelativePositionBias
             public ArrayView<float> Table, Bias;
             public ArrayView<int> Buckets;
             public int H, Tq, Tk, MaxDistance;
-            public bool ByDistance;
+            public GpuFlag ByDistance;
 
             public static void Run(BiasKernel k)
             {

@@ -56,7 +56,7 @@ public static partial class RmsNorm
             public ArrayView<float> X, Delta, Sum, W, R, Y;
             public long Rows, D, Quads;
             public float Epsilon;
-            public bool Adds, Saves;
+            public GpuFlag Adds, Saves;
 
             public static void Run(ForwardKernel k)
             {
@@ -106,7 +106,7 @@ public static partial class RmsNorm
         {
             public ArrayView<float> X, W, R, Dy, Dx;
             public long Rows, D, Quads;
-            public bool Accumulate;
+            public GpuFlag Accumulate;
 
             public static void Run(BackwardKernel k)
             {
