@@ -91,7 +91,7 @@ public static partial class CrossEntropy
                 ArrayView<float> maxima = SharedMemory.Allocate<float>(GpuSums.MaxWarps);
                 for (long row = Grid.IdxX; row < k.Rows; row += Grid.DimX)
                 {
-                    ArrayView<float> x = k.Logits.SubView(row * k.Vocabulary, k.Vocabulary);
+                    long start = row * k.Vocabulary;
                     int label = k.Labels[row];
                     bool counts = label != k.IgnoreIndex;
                     if (counts && (label < 0 || label >= k.Vocabulary))
@@ -100,28 +100,31 @@ public static partial class CrossEntropy
                         counts = false;
                     }
                     if (counts)
-                        Row(k, row, x, label, sums, maxima);
+                        Row(k, row, start, label, sums, maxima);
                     else
-                        Ignore(k, row, x);
+                        Ignore(k, row, start);
                 }
             }
 
-            private static void Ignore(LossKernel k, long row, ArrayView<float> x)
+            private static void Ignore(LossKernel k, long row, long start)
             {
                 if (Group.IdxX == 0)
                     k.Loss[row] = 0;
                 for (long i = Group.IdxX; i < k.Vocabulary && k.Backward; i += Group.DimX)
-                    x[i] = 0;
+                    k.Logits[start + i] = 0;
             }
 
-            private static void Row(LossKernel k, long row, ArrayView<float> x, int label, ArrayView<double> sums, ArrayView<float> maxima)
+            private static void Row(LossKernel k, long row, long start, int label, ArrayView<double> sums, ArrayView<float> maxima)
             {
+                // Indexed from the tensor's beginning: a view of the row would lose the alignment, and with it the 16-byte loads.
+                ArrayView<float> x = k.Logits;
                 ArrayView<F4> x4 = x.Cast<F4>();
-                float target = x[label], max = float.NegativeInfinity;
+                long quad = start / 4;
+                float target = x[start + label], max = float.NegativeInfinity;
                 double sum = 0, total = 0;
                 for (long q = Group.IdxX; q < k.Quads; q += Group.DimX)
                 {
-                    F4 v = x4[q];
+                    F4 v = x4[quad + q];
                     float most = Larger(Larger(v.X, v.Y), Larger(v.Z, v.W));
                     if (most > max)
                     {
@@ -134,7 +137,7 @@ public static partial class CrossEntropy
                 }
                 for (long i = 4 * k.Quads + Group.IdxX; i < k.Vocabulary; i += Group.DimX)
                 {
-                    float v = x[i];
+                    float v = x[start + i];
                     if (v > max)
                     {
                         sum *= GpuBits.Exp((double)max - v);
@@ -159,14 +162,14 @@ public static partial class CrossEntropy
                 // forward: Z - (1 - e) x_t - e mean x + z Z^2, where dZ/dx_v = p_v, so:
                 for (long q = Group.IdxX; q < k.Quads; q += Group.DimX)
                 {
-                    F4 v = x4[q];
-                    x4[q] = new F4(Exp(v.X - all) * s - uniform, Exp(v.Y - all) * s - uniform, Exp(v.Z - all) * s - uniform, Exp(v.W - all) * s - uniform);
+                    F4 v = x4[quad + q];
+                    x4[quad + q] = new F4(Exp(v.X - all) * s - uniform, Exp(v.Y - all) * s - uniform, Exp(v.Z - all) * s - uniform, Exp(v.W - all) * s - uniform);
                 }
                 for (long i = 4 * k.Quads + Group.IdxX; i < k.Vocabulary; i += Group.DimX)
-                    x[i] = Exp(x[i] - all) * s - uniform;
+                    x[start + i] = Exp(x[start + i] - all) * s - uniform;
                 Group.Barrier();
                 if (Group.IdxX == 0)
-                    x[label] = (float)(scale * GpuBits.Exp((double)target - all) - weight * (1 - e) - weight * e / k.Vocabulary);
+                    x[start + label] = (float)(scale * GpuBits.Exp((double)target - all) - weight * (1 - e) - weight * e / k.Vocabulary);
             }
 
             // The maximum is -infinity only while nothing else was seen: such a logit adds nothing, and subtracting that would be NaN.
