@@ -27,6 +27,8 @@ public static class Grid
     public static int DimX => EmulatedThread.Required.Group.Launch.GridDim.X;
 
     public static int DimY => EmulatedThread.Required.Group.Launch.GridDim.Y;
+
+    public static int DimZ => EmulatedThread.Required.Group.Launch.GridDim.Z;
 }
 
 /// <summary>Threads that exchange registers.</summary>

@@ -1,6 +1,9 @@
 // The matrix product: entry, choice of micro-kernel and of stored format, cutting into pieces. The loops are in GemmBodies.cs.
 using System.Runtime.Intrinsics;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -21,6 +24,13 @@ public static class Gemm
     {
         ArgumentNullException.ThrowIfNull(device);
         args.Validate(device);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            gpu.Multiply(args);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel("Gemm.Run", device);
         if (Vector512.IsHardwareAccelerated)

@@ -3,6 +3,7 @@
 using ILGPU;
 using ILGPU.Runtime;
 using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
 
 namespace IptNative.Kernels.Gpu;
 
@@ -145,13 +146,17 @@ internal abstract class IlgpuDevice : ComputeDevice
         {
             var table = new int[2 * maxDistance + 1];
             for (int i = 0; i < table.Length; i++)
-                table[i] = Ops.RelativePositionBias.Bucket(i - maxDistance, bidirectional, buckets, maxDistance);
+                table[i] = RelativePositionBias.Bucket(i - maxDistance, bidirectional, buckets, maxDistance);
             buffer = Allocate(DType.I32, table.Length, "the buckets of relative positions");
             Upload(System.Runtime.InteropServices.MemoryMarshal.AsBytes<int>(table), buffer.Tensor.Address);
             _buckets.Add((bidirectional, buckets, maxDistance), buffer);
         }
         return buffer.Tensor;
     }
+
+    /// <summary>The matrix product; devices with tensor cores or a library of their own do better.</summary>
+    /// <param name="args">Validated.</param>
+    public virtual void Multiply(in GemmArgs args) => PlainGemm.Run(this, args);
 
     /// <summary>Memory that lives as long as the device.</summary>
     public Tensor Hold(DType type, long elements, string purpose)

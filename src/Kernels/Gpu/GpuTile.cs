@@ -1,0 +1,109 @@
+// Tiles of products in shared memory: what the matrix product and attention are made of. Each thread computes 4 by 4 numbers from slices of both
+// operands that the group has laid out in shared memory, k first, so that a thread reads its four rows and four columns as 16 bytes each.
+using ILGPU;
+
+namespace IptNative.Kernels.Gpu;
+
+/// <summary>How a group's threads stand: Rows by Columns, each with 4 by 4 numbers. A row's threads are neighbours inside one warp.</summary>
+internal interface ITileShape
+{
+    static abstract int Rows { get; }
+
+    static abstract int Columns { get; }
+}
+
+/// <summary>256 threads, 64 by 64 numbers: the widest whose shared memory and registers leave several groups to a multiprocessor.</summary>
+internal struct Tile64x64 : ITileShape
+{
+    public static int Rows => 16;
+
+    public static int Columns => 16;
+}
+
+/// <summary>8 threads, 8 by 16 numbers: for ILGPU's CPU accelerator and its emulation, where a thread is a thread of the host.</summary>
+internal struct Tile8x16 : ITileShape
+{
+    public static int Rows => 2;
+
+    public static int Columns => 4;
+}
+
+/// <summary>4 by 4 numbers.</summary>
+internal struct Tile4
+{
+    public F4 R0, R1, R2, R3;
+}
+
+/// <summary>An operand as a group sees it: element (row, column) at Start + row * RowStep + column * ColumnStep; zero outside Rows and Columns.</summary>
+internal struct TileSource
+{
+    public ArrayView<float> Wide;
+    public ArrayView<ushort> Narrow;
+    public long Start, RowStep, ColumnStep, Rows, Columns;
+
+    /// <summary>0: f32 in Wide; 1: bf16 in Narrow; 2: f16 in Narrow.</summary>
+    public int Format;
+
+    public static float At(TileSource s, long row, long column)
+    {
+        if (row >= s.Rows || column >= s.Columns)
+            return 0;
+        long at = s.Start + row * s.RowStep + column * s.ColumnStep;
+        if (s.Format == 0)
+            return s.Wide[at];
+        return s.Format == 1 ? GpuBits.FromBF16(s.Narrow[at]) : GpuBits.FromF16(s.Narrow[at]);
+    }
+}
+
+/// <summary>Work on tiles.</summary>
+internal static class GpuTile
+{
+    /// <summary>Columns of the operands that are in shared memory at once: 16 rows of 256 bytes each for both.</summary>
+    public const int Depth = 16;
+
+    /// <summary>Brings Depth columns of 4 * <paramref name="threads"/> rows to shared memory, transposed. Neighbouring threads read neighbouring addresses.</summary>
+    public static void Bring(TileSource s, long row0, long column0, ArrayView<float> shared, int threads)
+    {
+        int rows = 4 * threads;
+        for (int e = Group.IdxX; e < rows * Depth; e += Group.DimX)
+        {
+            int column = s.ColumnStep == 1 ? e % Depth : e / rows, row = s.ColumnStep == 1 ? e / Depth : e % rows;
+            shared[column * rows + row] = TileSource.At(s, row0 + row, column0 + column);
+        }
+    }
+
+    /// <summary>Adds x y^T of one slice.</summary>
+    public static Tile4 AddSlice(Tile4 c, ArrayView<F4> x, int xThreads, int xThread, ArrayView<F4> y, int yThreads, int yThread)
+    {
+        for (int k = 0; k < Depth; k++)
+        {
+            F4 a = x[k * xThreads + xThread], b = y[k * yThreads + yThread];
+            c.R0 = AddProduct(c.R0, a.X, b);
+            c.R1 = AddProduct(c.R1, a.Y, b);
+            c.R2 = AddProduct(c.R2, a.Z, b);
+            c.R3 = AddProduct(c.R3, a.W, b);
+        }
+        return c;
+    }
+
+    /// <summary>x y^T over all columns, for the thread's 4 by 4 of the tile. All threads of the group call; shared memory is free on return.</summary>
+    public static Tile4 Product<TShape>(TileSource x, long xRow0, TileSource y, long yRow0, ArrayView<F4> sharedX, ArrayView<F4> sharedY)
+        where TShape : struct, ITileShape
+    {
+        int tx = Group.IdxX % TShape.Columns, ty = Group.IdxX / TShape.Columns;
+        var c = default(Tile4);
+        for (long k0 = 0; k0 < x.Columns; k0 += Depth)
+        {
+            Bring(x, xRow0, k0, sharedX.Cast<float>(), TShape.Rows);
+            Bring(y, yRow0, k0, sharedY.Cast<float>(), TShape.Columns);
+            Group.Barrier();
+            c = AddSlice(c, sharedX, TShape.Rows, ty, sharedY, TShape.Columns, tx);
+            Group.Barrier();
+        }
+        return c;
+    }
+
+    public static F4 AddProduct(F4 c, float a, F4 b) => new(c.X + a * b.X, c.Y + a * b.Y, c.Z + a * b.Z, c.W + a * b.W);
+
+    public static F4 Scale(F4 c, float a) => new(c.X * a, c.Y * a, c.Z * a, c.W * a);
+}
