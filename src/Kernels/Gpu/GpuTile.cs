@@ -72,12 +72,12 @@ internal static class GpuTile
         }
     }
 
-    /// <summary>Adds x y^T of one slice.</summary>
-    public static Tile4 AddSlice(Tile4 c, ArrayView<F4> x, int xThreads, int xThread, ArrayView<F4> y, int yThreads, int yThread)
+    /// <summary>Adds x y^T of one slice; x's columns begin at <paramref name="xFirst"/>.</summary>
+    public static Tile4 AddSlice(Tile4 c, ArrayView<F4> x, int xFirst, int xThreads, int xThread, ArrayView<F4> y, int yThreads, int yThread)
     {
         for (int k = 0; k < Depth; k++)
         {
-            F4 a = x[k * xThreads + xThread], b = y[k * yThreads + yThread];
+            F4 a = x[(xFirst + k) * xThreads + xThread], b = y[k * yThreads + yThread];
             c.R0 = AddProduct(c.R0, a.X, b);
             c.R1 = AddProduct(c.R1, a.Y, b);
             c.R2 = AddProduct(c.R2, a.Z, b);
@@ -97,7 +97,39 @@ internal static class GpuTile
             Bring(x, xRow0, k0, sharedX.Cast<float>(), TShape.Rows);
             Bring(y, yRow0, k0, sharedY.Cast<float>(), TShape.Columns);
             Group.Barrier();
-            c = AddSlice(c, sharedX, TShape.Rows, ty, sharedY, TShape.Columns, tx);
+            c = AddSlice(c, sharedX, 0, TShape.Rows, ty, sharedY, TShape.Columns, tx);
+            Group.Barrier();
+        }
+        return c;
+    }
+
+    /// <summary>Lays the group's tile into shared memory, column by column, so that its columns can be summed over.</summary>
+    public static void Lay<TShape>(Tile4 c, ArrayView<F4> shared)
+        where TShape : struct, ITileShape
+    {
+        int tx = Group.IdxX % TShape.Columns, ty = Group.IdxX / TShape.Columns;
+        shared[4 * tx * TShape.Rows + ty] = new F4(c.R0.X, c.R1.X, c.R2.X, c.R3.X);
+        shared[(4 * tx + 1) * TShape.Rows + ty] = new F4(c.R0.Y, c.R1.Y, c.R2.Y, c.R3.Y);
+        shared[(4 * tx + 2) * TShape.Rows + ty] = new F4(c.R0.Z, c.R1.Z, c.R2.Z, c.R3.Z);
+        shared[(4 * tx + 3) * TShape.Rows + ty] = new F4(c.R0.W, c.R1.W, c.R2.W, c.R3.W);
+    }
+
+    /// <summary>Adds tile times y, y's rows from <paramref name="yRow0"/> on being the tile's columns. All threads call; <paramref name="sharedY"/> is free on return.</summary>
+    /// <param name="c">The thread's rows, and 4 columns from 4 * its place in the row plus <paramref name="column0"/>.</param>
+    /// <param name="tile">As <see cref="Lay"/> left it.</param>
+    /// <param name="transposedY">y with rows and columns exchanged.</param>
+    /// <param name="yRow0">First row of y.</param>
+    /// <param name="column0">First column of y.</param>
+    /// <param name="sharedY">Room for a slice.</param>
+    public static Tile4 AddTileProduct<TShape>(Tile4 c, ArrayView<F4> tile, TileSource transposedY, long yRow0, long column0, ArrayView<F4> sharedY)
+        where TShape : struct, ITileShape
+    {
+        int tx = Group.IdxX % TShape.Columns, ty = Group.IdxX / TShape.Columns;
+        for (int first = 0; first < 4 * TShape.Columns; first += Depth)
+        {
+            Bring(transposedY, column0, yRow0 + first, sharedY.Cast<float>(), TShape.Columns);
+            Group.Barrier();
+            c = AddSlice(c, tile, first, TShape.Rows, ty, sharedY, TShape.Columns, tx);
             Group.Barrier();
         }
         return c;
