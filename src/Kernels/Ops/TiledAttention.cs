@@ -34,17 +34,17 @@ public static partial class TiledAttention
     /// <param name="H">Heads.</param>
     /// <param name="Tq">Queries.</param>
     /// <param name="Tk">Keys.</param>
-    /// <param name="K">d_kv, at most <see cref="MaxHeadWidth"/>.</param>
+    /// <param name="dKv">d_kv, at most <see cref="MaxHeadWidth"/>.</param>
     /// <exception cref="ArgumentException">A tensor has another type, size or device, or the mask holds numbers.</exception>
     /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
-    public static void Forward(ComputeDevice device, Tensor q, Tensor k, Tensor v, Tensor bias, KeyMask mask, Tensor logSumExp, Tensor y, long B, int H, int Tq, int Tk, int K)
+    public static void Forward(ComputeDevice device, Tensor q, Tensor k, Tensor v, Tensor bias, KeyMask mask, Tensor logSumExp, Tensor y, long B, int H, int Tq, int Tk, int dKv)
     {
         const string Op = "TiledAttention.Forward";
-        RequireShapes(Op, device, q, k, v, bias, mask, logSumExp, y, B, H, Tq, Tk, K);
+        RequireShapes(Op, device, q, k, v, bias, mask, logSumExp, y, B, H, Tq, Tk, dKv);
         switch (device)
         {
 #if ILGPU
-            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, q, k, v, bias, mask, logSumExp, y, B, H, Tq, Tk, K); break;
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, q, k, v, bias, mask, logSumExp, y, B, H, Tq, Tk, dKv); break;
 #endif
             default: throw Require.NoKernel(Op, device);
         }
@@ -67,42 +67,42 @@ public static partial class TiledAttention
     /// <param name="H">Heads.</param>
     /// <param name="Tq">Queries.</param>
     /// <param name="Tk">Keys.</param>
-    /// <param name="K">d_kv, at most <see cref="MaxHeadWidth"/>.</param>
+    /// <param name="dKv">d_kv, at most <see cref="MaxHeadWidth"/>.</param>
     /// <exception cref="ArgumentException">A tensor has another type, size or device, or the mask holds numbers.</exception>
     /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
     public static void Backward(
         ComputeDevice device, Tensor q, Tensor k, Tensor v, Tensor bias, KeyMask mask, Tensor logSumExp, Tensor y, Tensor dy, Tensor dq, Tensor dk, Tensor dv,
-        long B, int H, int Tq, int Tk, int K)
+        long B, int H, int Tq, int Tk, int dKv)
     {
         const string Op = "TiledAttention.Backward";
-        RequireShapes(Op, device, q, k, v, bias, mask, logSumExp, y, B, H, Tq, Tk, K);
-        Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[B, Tq, H, K]", B, Tq, H, K);
-        Require.Shape(Op, device, dq, nameof(dq), DType.F32, "[B, Tq, H, K]", B, Tq, H, K);
+        RequireShapes(Op, device, q, k, v, bias, mask, logSumExp, y, B, H, Tq, Tk, dKv);
+        Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[B, Tq, H, K]", B, Tq, H, dKv);
+        Require.Shape(Op, device, dq, nameof(dq), DType.F32, "[B, Tq, H, K]", B, Tq, H, dKv);
         if (!dk.IsEmpty || !dv.IsEmpty)
         {
-            Require.Shape(Op, device, dk, nameof(dk), DType.F32, "[B, Tk, H, K]", B, Tk, H, K);
-            Require.Shape(Op, device, dv, nameof(dv), DType.F32, "[B, Tk, H, K]", B, Tk, H, K);
+            Require.Shape(Op, device, dk, nameof(dk), DType.F32, "[B, Tk, H, K]", B, Tk, H, dKv);
+            Require.Shape(Op, device, dv, nameof(dv), DType.F32, "[B, Tk, H, K]", B, Tk, H, dKv);
         }
         switch (device)
         {
 #if ILGPU
-            case IlgpuDevice gpu: Ilgpu.Backward(Op, gpu, q, k, v, bias, mask, logSumExp, y, dy, dq, dk, dv, B, H, Tq, Tk, K); break;
+            case IlgpuDevice gpu: Ilgpu.Backward(Op, gpu, q, k, v, bias, mask, logSumExp, y, dy, dq, dk, dv, B, H, Tq, Tk, dKv); break;
 #endif
             default: throw Require.NoKernel(Op, device);
         }
     }
 
-    private static void RequireShapes(string op, ComputeDevice device, Tensor q, Tensor k, Tensor v, Tensor bias, KeyMask mask, Tensor logSumExp, Tensor y, long B, int H, int Tq, int Tk, int K)
+    private static void RequireShapes(string op, ComputeDevice device, Tensor q, Tensor k, Tensor v, Tensor bias, KeyMask mask, Tensor logSumExp, Tensor y, long B, int H, int Tq, int Tk, int dKv)
     {
         Require.Dim(op, B, nameof(B), 0);
         Require.Dim(op, H, nameof(H));
         Require.Dim(op, Tq, nameof(Tq));
         Require.Dim(op, Tk, nameof(Tk));
-        Require.Range(op, K, nameof(K), 1, MaxHeadWidth);
-        Require.Shape(op, device, q, nameof(q), DType.F32, "[B, Tq, H, K]", B, Tq, H, K);
-        Require.Shape(op, device, k, nameof(k), DType.F32, "[B, Tk, H, K]", B, Tk, H, K);
-        Require.Shape(op, device, v, nameof(v), DType.F32, "[B, Tk, H, K]", B, Tk, H, K);
-        Require.Shape(op, device, y, nameof(y), DType.F32, "[B, Tq, H, K]", B, Tq, H, K);
+        Require.Range(op, dKv, nameof(dKv), 1, MaxHeadWidth);
+        Require.Shape(op, device, q, nameof(q), DType.F32, "[B, Tq, H, K]", B, Tq, H, dKv);
+        Require.Shape(op, device, k, nameof(k), DType.F32, "[B, Tk, H, K]", B, Tk, H, dKv);
+        Require.Shape(op, device, v, nameof(v), DType.F32, "[B, Tk, H, K]", B, Tk, H, dKv);
+        Require.Shape(op, device, y, nameof(y), DType.F32, "[B, Tq, H, K]", B, Tq, H, dKv);
         Require.Shape(op, device, logSumExp, nameof(logSumExp), DType.F32, "[B, H, Tq]", B, H, Tq);
         if (!bias.IsEmpty)
             Require.Shape(op, device, bias, nameof(bias), DType.F32, "[H, Tq + Tk - 1]", H, (long)Tq + Tk - 1);
