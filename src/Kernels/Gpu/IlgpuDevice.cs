@@ -27,6 +27,7 @@ internal abstract class IlgpuDevice : ComputeDevice
     private readonly AddressSpace _space;
     private readonly DeviceFaults _faults;
     private readonly List<DeviceBuffer> _held = [];
+    private readonly Dictionary<Buffer, string> _live = [];
     private readonly Dictionary<(bool, int, int), DeviceBuffer> _buckets = [];
     private Delegate?[] _kernels = new Delegate?[64];
     private DeviceBuffer? _scratch;
@@ -63,7 +64,10 @@ internal abstract class IlgpuDevice : ComputeDevice
         ArgumentOutOfRangeException.ThrowIfLessThan(elements, 1);
         // 4-bit elements have no address of their own.
         int size = Math.Max(1, type.Bits() / 8);
-        return new Buffer(this, type, elements, AllocateRaw(_accelerator, type.ByteLength(elements) / size, size, purpose));
+        var buffer = new Buffer(this, type, elements, AllocateRaw(_accelerator, type.ByteLength(elements) / size, size, purpose));
+        lock (_live)
+            _live.Add(buffer, purpose);
+        return buffer;
     }
 
     /// <inheritdoc/>
@@ -170,6 +174,14 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <exception cref="InsufficientMemoryException">There is not enough.</exception>
     protected abstract MemoryBuffer AllocateRaw(Accelerator accelerator, long length, int elementSize, string purpose);
 
+    /// <summary>What holds the most memory, for the message when there is none left.</summary>
+    protected string LargestBuffers()
+    {
+        const int Named = 5;
+        lock (_live)
+            return string.Join(", ", _live.OrderByDescending(entry => entry.Key.Bytes).Take(Named).Select(entry => $"{entry.Value} {entry.Key.Bytes} bytes"));
+    }
+
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
@@ -199,10 +211,15 @@ internal abstract class IlgpuDevice : ComputeDevice
 
         public override Tensor Tensor => _memory is { } held ? new Tensor(device, held.NativePtr, type, elements) : throw new ObjectDisposedException(nameof(DeviceBuffer));
 
+        public long Bytes { get; } = type.ByteLength(elements);
+
         protected override void Dispose(bool disposing)
         {
-            if (disposing)
-                Interlocked.Exchange(ref _memory, null)?.Dispose();
+            if (!disposing || Interlocked.Exchange(ref _memory, null) is not { } held)
+                return;
+            held.Dispose();
+            lock (device._live)
+                device._live.Remove(this);
         }
     }
 
