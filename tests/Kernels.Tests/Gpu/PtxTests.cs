@@ -29,6 +29,13 @@ public sealed class PtxTests
             Assert.DoesNotContain(".extern .func", ptx);
             Assert.DoesNotContain(".local", ptx);
             Assert.DoesNotContain("div.approx", ptx);
+            if (kernel is "BF16GemmKernel" or "TF32GemmKernel")
+            {
+                Assert.Contains(kernel == "BF16GemmKernel" ? "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" : "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", ptx);
+                Assert.Contains("cp.async.cg.shared.global", ptx);
+            }
+            if (kernel.Contains("<Tile64x64>", StringComparison.Ordinal))
+                Assert.Matches(@"ld\.shared\.v4\.f32", ptx);
             if (Wide.Any(kernel.StartsWith))
                 Assert.Matches(@"(ld|st)\.global\.v4\.(f32|b32|u32)", ptx);
         }

@@ -77,7 +77,10 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
             cublas.Run(this, args, Precision);
             return;
         }
-        base.Multiply(args);
+        if (Precision != MatrixPrecision.F32 && TensorGemm.Fits(args))
+            TensorGemm.Run(this, args);
+        else
+            base.Multiply(args);
     }
 
     /// <inheritdoc/>
