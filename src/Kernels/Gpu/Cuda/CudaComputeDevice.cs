@@ -17,16 +17,19 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     private const int ThreadsOfGroup = 256;
     private static int s_resolverIsSet;
 
-    private readonly Context _context;
+    private readonly Context? _context;
     private readonly CudaAccelerator _cuda;
     private readonly CuBlas? _cublas;
 
-    private CudaComputeDevice(Context context, CudaAccelerator accelerator, int ordinal)
-        : base(accelerator, ThreadsOfGroup, owns: true)
+    /// <summary>A device on an accelerator that exists.</summary>
+    /// <param name="accelerator">Where kernels run.</param>
+    /// <param name="context">Disposed with the device, and the accelerator too; null where both belong to another.</param>
+    internal CudaComputeDevice(CudaAccelerator accelerator, Context? context)
+        : base(accelerator, ThreadsOfGroup, owns: context is not null)
     {
         _context = context;
         _cuda = accelerator;
-        Name = $"cuda:{ordinal}";
+        Name = $"cuda:{accelerator.DeviceId}";
         if (CuBlasLibrary.Find() is { } library)
             _cublas = new CuBlas(library, ((CudaStream)accelerator.DefaultStream).StreamPtr);
     }
@@ -41,12 +44,20 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     /// <exception cref="NotSupportedException">ILGPU cannot use it.</exception>
     public static CudaComputeDevice Open(int ordinal)
     {
+        (Context context, CudaAccelerator accelerator) = Create(ordinal);
+        return new CudaComputeDevice(accelerator, context);
+    }
+
+    /// <summary>ILGPU's context and accelerator for a GPU, with the settings that the kernels were read in.</summary>
+    /// <exception cref="NotSupportedException">ILGPU cannot use it.</exception>
+    internal static (Context Context, CudaAccelerator Accelerator) Create(int ordinal)
+    {
         FindDriver();
         Context context = Context.Create(builder => builder.Cuda().Optimize(OptimizationLevel.O2).Inlining(InliningMode.Aggressive).Math(MathMode.Default));
         foreach (CudaDevice device in context.GetCudaDevices())
         {
             if (device.DeviceId == ordinal)
-                return new CudaComputeDevice(context, device.CreateCudaAccelerator(context), ordinal);
+                return (context, device.CreateCudaAccelerator(context));
         }
         int seen = context.GetCudaDevices().Count;
         context.Dispose();
@@ -105,7 +116,7 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
             _cublas?.Dispose();
         base.Dispose(disposing);
         if (disposing)
-            _context.Dispose();
+            _context?.Dispose();
     }
 
     private void Copy(nint target, nint source, long bytes)
