@@ -1,6 +1,8 @@
 // The forward pass of a T5-base-shaped encoder against the machine's FMA peak, and what its graphs cost to start.
 // Timed: Encode with its embedding gather, weights bound before. Not timed: making the session, the first pass, the JIT.
 using System.Diagnostics;
+using System.Text.Json.Nodes;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Config;
 using IptNative.Model.Forward;
 
@@ -11,21 +13,29 @@ internal static class ForwardBench
     private const int Batch = 8;
     private const int Length = 228;
 
-    public static void Run(int threads, int repeats)
-    {
-        var config = new T5Config
+    /// <summary>T5 v1.1 base.</summary>
+    public static T5Config Base { get; } = T5Config.Parse(
+        new JsonObject
         {
-            DModel = 768,
-            DKv = 64,
-            DFf = 2048,
-            NumLayers = 12,
-            NumDecoderLayers = 12,
-            NumHeads = 12,
-            VocabSize = 32128,
-            IsGated = true,
-            IsRelu = false,
-            TieWordEmbeddings = false,
-        };
+            ["model_type"] = "t5",
+            ["d_model"] = 768,
+            ["d_kv"] = 64,
+            ["d_ff"] = 2048,
+            ["num_layers"] = 12,
+            ["num_decoder_layers"] = 12,
+            ["num_heads"] = 12,
+            ["vocab_size"] = 32128,
+            ["feed_forward_proj"] = "gated-gelu",
+            ["tie_word_embeddings"] = false,
+        },
+        "T5 v1.1 base");
+
+    public static void Run(BenchOptions options, Ledger ledger)
+    {
+        int threads = options.Threads, repeats = options.Repeats > 0 ? options.Repeats : 15;
+        using var device = new CpuDevice(threads);
+        using var sampler = new Sampler(device);
+        T5Config config = Base;
         using var checkpoint = new RandomCheckpoint(config);
         var batch = new T5Batch();
         var single = new T5Batch();
@@ -34,7 +44,6 @@ internal static class ForwardBench
             batch.Add(Enumerable.Range(0, Length).Select(i => (i * 37 + b * 101) % config.VocabSize).ToArray(), [1, 2, 3, 4, 5]);
 
         Console.WriteLine($"T5-base-shaped, random f32 weights as inputs, batch {Batch}, {Length} tokens, {threads} threads");
-        double peak = FmaPeak.Measure(threads);
         foreach (bool spinning in (bool[])[true, false])
         {
             using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, AllowSpinning = spinning });
@@ -51,37 +60,20 @@ internal static class ForwardBench
             Console.WriteLine($"  spinning {spinning,-5}  first pass over one token, session included: encoder {start:f0} ms, decoder {decoderStart:f0} ms, cached step {stepStart:f0} ms");
             foreach (TapeDetail tape in Enum.GetValues<TapeDetail>())
             {
-                double[] ms = Time(repeats, () => model.Encode(batch, tape: tape));
-                peak = Math.Max(peak, FmaPeak.Measure(threads));
-                Report($"encode, tape {tape}", ms, EncoderFlops(config), peak);
+                if (!$"tape {tape}".Contains(options.Only, StringComparison.Ordinal))
+                    continue;
+                var summary = Summary.Of(sampler.Time(repeats, () => model.Encode(batch, tape: tape)), EncoderFlops(config));
+                Console.WriteLine($"    encode, tape {tape,-10} {summary}");
+                summary.ToLedger(ledger, "base encoder 8x228", $"tape {tape}{(spinning ? "" : ", not spinning")}");
             }
             // One new token for each of eight texts: bound by reading the decoder's weights once.
             using var decoder = model.StartDecoding(model.Encode(batch));
             int[] tokens = new int[Batch];
-            double[] steps = Time(Math.Max(repeats, 16), () => decoder.DecodeNext(tokens));
-            Console.WriteLine($"    cached step, 8 rows   p20 {steps[steps.Length / 5]:f1}  p50 {steps[steps.Length / 2]:f1}  p80 {steps[steps.Length * 4 / 5]:f1} ms");
+            double[] steps = [.. sampler.Time(Math.Max(repeats, 16), () => decoder.DecodeNext(tokens)).Select(r => r.Seconds * 1e3).Order()];
+            Console.WriteLine($"    cached step, {Batch} rows    p20 {Summary.At(steps, 0.2):f1}  p50 {Summary.At(steps, 0.5):f1}  p80 {Summary.At(steps, 0.8):f1} ms");
+            ledger.Add($"base decoder step {Batch} rows", spinning ? "" : "not spinning", "time_p50", Summary.At(steps, 0.5), "ms");
         }
-        Console.WriteLine($"  FMA peak {peak:f0} GFLOP/s; {AnonymousMiB():f0} MiB anonymous memory, weights included");
-    }
-
-    private static double[] Time(int repeats, Action pass)
-    {
-        pass();
-        double[] ms = new double[repeats];
-        for (int i = 0; i < repeats; i++)
-        {
-            long begin = Stopwatch.GetTimestamp();
-            pass();
-            ms[i] = Stopwatch.GetElapsedTime(begin).TotalMilliseconds;
-        }
-        Array.Sort(ms);
-        return ms;
-    }
-
-    private static void Report(string what, double[] ms, double flops, double peak)
-    {
-        double best = flops / ms[ms.Length / 5] / 1e6;
-        Console.WriteLine($"    {what,-22} p20 {ms[ms.Length / 5]:f1}  p50 {ms[ms.Length / 2]:f1}  p80 {ms[ms.Length * 4 / 5]:f1} ms;  p20 is {best:f0} GFLOP/s, {best / peak:p0} of an FMA peak of {peak:f0}");
+        Console.WriteLine($"  {ProcessMemory.AnonymousMiB():f0} MiB anonymous memory, weights included");
     }
 
     private static double EncoderFlops(T5Config c)
@@ -90,14 +82,5 @@ internal static class ForwardBench
         double linear = 2 * rows * (4.0 * c.DModel * c.InnerDim + 3.0 * c.DModel * c.DFf);
         double attention = 4 * rows * Length * c.InnerDim;
         return c.NumLayers * (linear + attention);
-    }
-
-    private static double AnonymousMiB()
-    {
-        const string Key = "RssAnon:";
-        if (!File.Exists("/proc/self/status"))
-            return double.NaN;
-        string line = File.ReadLines("/proc/self/status").First(l => l.StartsWith(Key, StringComparison.Ordinal));
-        return double.Parse(line[Key.Length..].Replace("kB", "", StringComparison.Ordinal)) / 1024;
     }
 }

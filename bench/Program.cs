@@ -1,18 +1,32 @@
-// Benchmarks that print one table each. Deliberately not tests: nothing here passes or fails; figures that matter go into the ledger by hand.
+// Benchmarks that print one table each and append to the ledger when asked. Deliberately not tests: nothing here passes or fails. How to run each: README.md.
 namespace IptNative.Bench;
 
 internal static class Program
 {
     private static int Main(string[] args)
     {
-        switch (args)
+        try
         {
-            case ["forward", .. string[] rest]:
-                ForwardBench.Run(threads: rest.Length > 0 ? int.Parse(rest[0]) : 2, repeats: rest.Length > 1 ? int.Parse(rest[1]) : 7);
-                return 0;
-            default:
-                Console.Error.WriteLine("usage: iptnative-bench forward [threads=2] [repeats=7]");
-                return 2;
+            BenchOptions options = BenchOptions.Parse(args);
+            var ledger = new Ledger(options);
+            Action<BenchOptions, Ledger> run = options.Bench switch
+            {
+                "gemm" => GemmBench.Run,
+                "attention" => AttentionBench.Run,
+                "forward" => ForwardBench.Run,
+                "load" => LoadBench.Run,
+                "start" => StartBench.Run,
+                "tokenizer" => TokenizerBench.Run,
+                _ => throw new ArgumentException($"'{options.Bench}' is no benchmark. {BenchOptions.Usage}"),
+            };
+            run(options, ledger);
+            ledger.Write();
+            return 0;
+        }
+        catch (ArgumentException e)
+        {
+            Console.Error.WriteLine(e.Message);
+            return 2;
         }
     }
 }

@@ -13,25 +13,22 @@ public static class Program
     /// <returns>0 done, 1 failed, 2 usage, 130 interrupted.</returns>
     public static int Main(string[] args)
     {
-        RootCommand root = Root();
-        ParseResult parsed = root.Parse(args);
-        if (parsed.Errors.Count > 0)
-        {
-            foreach (System.CommandLine.Parsing.ParseError error in parsed.Errors)
-                Console.Error.WriteLine($"iptnative: {error.Message}");
-            Console.Error.WriteLine($"See: {string.Join(' ', parsed.CommandResult.Command.Path())} --help");
-            return ExitCode.Usage;
-        }
-        return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+        ParseResult parsed = Root().Parse(args);
+        return parsed.Errors.Count > 0
+            ? ExitCode.Report(ParseErrors.Describe(parsed), ExitCode.Usage)
+            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
     }
 
     internal static RootCommand Root()
     {
         var root = new RootCommand("Prompt tuning and Intrinsic Prompt Tuning of a frozen T5: forward in ONNX Runtime, hand-written gradients, no Python.");
+        root.Subcommands.Add(TrainCommand.Create());
         root.Subcommands.Add(GenerateCommand.Create());
+        root.Subcommands.Add(EvaluateCommand.Create());
         root.Subcommands.Add(TokenizeCommand.Create());
         root.Subcommands.Add(ExportCommand.Create());
         root.Subcommands.Add(ParityCommand.Create());
+        root.Subcommands.Add(BenchCommand.Create());
         root.Subcommands.Add(DoctorCommand.Create());
         root.WithExamples(
             "iptnative generate --model models/t5-gym-tiny --input \"[clinc150-domain] what is my balance\"",

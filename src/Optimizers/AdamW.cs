@@ -45,6 +45,25 @@ public sealed record AdamWOptions
             throw new ArgumentException("AdamWOptions: CorrectBias is False, expected True for the Torch variant, which has no such switch.");
     }
 
+    /// <summary>The numbers of step <paramref name="step"/>, counted from 1.</summary>
+    internal AdamWCoefficients At(long step, double learningRate)
+    {
+        double correction1 = CorrectBias ? 1 - Math.Pow(Beta1, step) : 1;
+        double root2 = CorrectBias ? Math.Sqrt(1 - Math.Pow(Beta2, step)) : 1;
+        double decay = learningRate * WeightDecay;
+        bool torch = Variant == AdamWVariant.Torch;
+        return new AdamWCoefficients(
+            Keep: torch ? (float)(1 - decay) : 1,
+            Beta1: (float)Beta1,
+            NewWeight1: (float)(1 - Beta1),
+            Beta2: (float)Beta2,
+            NewWeight2: (float)(1 - Beta2),
+            RootDivisor: torch ? (float)root2 : 1,
+            Epsilon: (float)Epsilon,
+            StepSize: (float)(torch ? learningRate / correction1 : learningRate * root2 / correction1),
+            Shrink: torch ? 0 : (float)-decay);
+    }
+
     private static void Require(bool good, string name, double found, string expected)
     {
         if (!good)
@@ -78,20 +97,7 @@ public sealed class AdamW : Optimizer
 
     private protected override void Update(double learningRate)
     {
-        double correction1 = _options.CorrectBias ? 1 - Math.Pow(_options.Beta1, Steps) : 1;
-        double root2 = _options.CorrectBias ? Math.Sqrt(1 - Math.Pow(_options.Beta2, Steps)) : 1;
-        double decay = learningRate * _options.WeightDecay;
-        bool torch = _options.Variant == AdamWVariant.Torch;
-        var coefficients = new AdamWCoefficients(
-            Keep: torch ? (float)(1 - decay) : 1,
-            Beta1: (float)_options.Beta1,
-            NewWeight1: (float)(1 - _options.Beta1),
-            Beta2: (float)_options.Beta2,
-            NewWeight2: (float)(1 - _options.Beta2),
-            RootDivisor: torch ? (float)root2 : 1,
-            Epsilon: (float)_options.Epsilon,
-            StepSize: (float)(torch ? learningRate / correction1 : learningRate * root2 / correction1),
-            Shrink: torch ? 0 : (float)-decay);
+        AdamWCoefficients coefficients = _options.At(Steps, learningRate);
         for (int i = 0; i < _moments.Length; i++)
         {
             ref readonly Parameter p = ref Parameters[i];

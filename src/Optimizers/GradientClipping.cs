@@ -10,6 +10,15 @@ public static class GradientClipping
     // torch's guard against a division by 0; part of the recipe.
     private const double NormEpsilon = 1e-6;
 
+    /// <summary>What multiplies the gradients: maxNorm / (norm + 1e-6) where that is below 1, else 1; 1 where the norm is not finite.</summary>
+    internal static double Coefficient(double norm, double maxNorm) => double.IsFinite(norm) ? Math.Min(1, maxNorm / (norm + NormEpsilon)) : 1;
+
+    internal static void RequireMaxNorm(double maxNorm, string who)
+    {
+        if (!(maxNorm > 0))
+            throw new ArgumentOutOfRangeException(nameof(maxNorm), $"{who}: found a largest norm of {maxNorm}, expected a number above 0.");
+    }
+
     /// <summary>The 2-norm of all gradients together.</summary>
     /// <param name="device">Where they lie.</param>
     /// <param name="parameters">Whose gradients.</param>
@@ -30,11 +39,10 @@ public static class GradientClipping
     /// <exception cref="ArgumentOutOfRangeException">No positive norm given.</exception>
     public static double Clip(ComputeDevice device, ReadOnlySpan<Parameter> parameters, double maxNorm)
     {
-        if (!(maxNorm > 0))
-            throw new ArgumentOutOfRangeException(nameof(maxNorm), $"GradientClipping.Clip: found a largest norm of {maxNorm}, expected a number above 0.");
+        RequireMaxNorm(maxNorm, "GradientClipping.Clip");
         double norm = Norm(device, parameters);
-        double coefficient = maxNorm / (norm + NormEpsilon);
-        if (coefficient < 1 && double.IsFinite(norm))
+        double coefficient = Coefficient(norm, maxNorm);
+        if (coefficient < 1)
         {
             foreach (ref readonly Parameter parameter in parameters)
                 Elementwise.Scale(device, parameter.Gradient, parameter.Gradient, parameter.Gradient.Elements, (float)coefficient);

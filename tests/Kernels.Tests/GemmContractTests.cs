@@ -13,15 +13,15 @@ public sealed class GemmContractTests
     {
         using var device = new CpuDevice(1);
         using var other = new CpuDevice(1);
-        using DeviceBuffer small = device.Allocate(DType.F32, 6, "test"), large = device.Allocate(DType.F32, 100, "test"), integers = device.Allocate(DType.I8, 100, "test");
+        using DeviceBuffer small = device.Allocate(DType.F32, 6, "test"), large = device.Allocate(DType.F32, 100, "test"), integers = device.Allocate(DType.I8, 100, "test"), bytes = device.Allocate(DType.U8, 100, "test");
         var args = new GemmArgs { A = small.Tensor, B = large.Tensor, C = large.Tensor, M = 2, N = 5, K = 4 };
         Assert.Equal("Gemm: A is stored [2, 4] with row step 4 in 1 batches (C[2, 5] from A[2, 4] B[4, 5]) and needs 8 elements, found 6.", Refusal(device, args));
         Assert.Equal("Gemm: found C[0, 5] from A[0, 4] B[4, 5], expected M, N and K of 1 or more.", Refusal(device, args with { M = 0 }));
         Assert.Equal("Gemm: found 6 batches in groups of 4, expected 1 or more and whole groups.", Refusal(device, args with { A = large.Tensor, Batches = 6, InnerBatches = 4 }));
         Assert.Contains("found a row step of 3 and batch strides (0, 0); expected a step of 4 or more", Refusal(device, args with { A = large.Tensor, LdA = 3 }));
         Assert.Equal("Gemm: A lies on cpu, expected cpu, the device it runs on.", Refusal(other, args));
-        Assert.Equal("Gemm: found B i8, expected f32, bf16 or f16.", Refusal(device, args with { A = large.Tensor, B = integers.Tensor }));
-        Assert.Equal("Gemm: found A i8 and C f32, expected f32 for both.", Refusal(device, args with { A = integers.Tensor }));
+        Assert.Equal("Gemm: found B u8, expected f32, bf16, f16 or i8.", Refusal(device, args with { A = large.Tensor, B = bytes.Tensor }));
+        Assert.Equal("Gemm: found A i8 and C f32, expected f32 or bf16 for A and f32 for C.", Refusal(device, args with { A = integers.Tensor }));
         using var foreign = new ForeignDevice();
         Tensor elsewhere = large.Tensor with { Device = foreign };
         Assert.Contains("found device 'abacus'", Assert.Throws<NotSupportedException>(() => Gemm.Run(foreign, args with { A = elsewhere, B = elsewhere, C = elsewhere })).Message);

@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime.InteropServices;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
+using IptNative.Kernels.Tests.MachineCode;
 using Xunit;
 
 namespace IptNative.Kernels.Tests;
@@ -21,7 +22,7 @@ internal sealed class GemmCase : IDisposable
 
     public GemmCase(ComputeDevice device, int seed, int M, int N, int K, bool transA, bool transB, bool accumulate, float alpha = 1, int slack = 0,
         int batches = 1, int innerBatches = 1, BatchStride strideA = default, BatchStride strideB = default, BatchStride strideC = default,
-        long ldA = 0, long ldB = 0, long ldC = 0, DType typeB = DType.F32)
+        long ldA = 0, long ldB = 0, long ldC = 0, DType typeB = DType.F32, DType typeA = DType.F32, ComputeType? compute = null)
     {
         if (ldA == 0)
             ldA = (transA ? M : K) + slack;
@@ -49,6 +50,7 @@ internal sealed class GemmCase : IDisposable
             StrideA = strideA,
             StrideB = strideB,
             StrideC = strideC,
+            Compute = compute,
         };
         var random = new Random(seed);
         _valuesA = new float[Extent(shape, transA ? K : M, transA ? M : K, ldA, strideA)];
@@ -62,7 +64,7 @@ internal sealed class GemmCase : IDisposable
             for (int k = 0; k < K; k++)
             {
                 for (int m = 0; m < M; m++)
-                    _valuesA[IndexA(shape, batch, m, k)] = random.NextSingle() * 2 - 1;
+                    _valuesA[IndexA(shape, batch, m, k)] = Rounded(random.NextSingle() * 2 - 1, typeA);
                 for (int n = 0; n < N; n++)
                     _valuesB[IndexB(shape, batch, k, n)] = Rounded(random.NextSingle() * 2 - 1, typeB);
             }
@@ -72,9 +74,15 @@ internal sealed class GemmCase : IDisposable
                     _before[Guard + IndexC(shape, batch, m, n)] = random.NextSingle() * 2 - 1;
             }
         }
-        _a = Upload(device, _valuesA, DType.F32);
+        _a = Upload(device, _valuesA, typeA);
         _b = Upload(device, _valuesB, typeB);
         _c = Upload(device, _before, DType.F32);
+        if (compute == ComputeType.BF16)
+        {
+            // From here on the values are what the formula multiplies.
+            _valuesA = Array.ConvertAll(_valuesA, BF16Reference.Operand);
+            _valuesB = Array.ConvertAll(_valuesB, BF16Reference.Operand);
+        }
         Args = shape with { A = _a.Tensor, B = _b.Tensor, C = _c.Tensor.Slice(Guard, _before.Length - 2 * Guard) };
     }
 
@@ -115,7 +123,8 @@ internal sealed class GemmCase : IDisposable
                     double before = args.Accumulate ? _before[at] : 0;
                     double expected = before + args.Alpha * sum;
                     // Higham, gamma_n: one rounding for each of K products and sums (two where not fused), one for alpha, one for each visit to C.
-                    double roundings = 2 * args.K + 2 * (args.K / 256 + 2);
+                    // Products of two bf16 are exact in float32: there only the K sums round.
+                    double roundings = (args.Compute == ComputeType.BF16 ? 1 : 2) * args.K + 2 * (args.K / 256 + 2);
                     double tolerance = roundings * UnitRoundoff * (Math.Abs(args.Alpha) * magnitude + Math.Abs(before));
                     if (!(Math.Abs(actual[at] - expected) <= tolerance))
                     {

@@ -21,13 +21,16 @@ internal static class Goldens
 
     public static double Expected(string name) => (double)JsonNode.Parse(File.ReadAllText(PathOf("expected.json")))![name]!; // present: the fixture is in the repository
 
-    public static string PathOf(string file) => Path.Combine(Folder(), file);
+    public static string PathOf(string file) => Path.Combine(Root, "tests", "Goldens", "t5v11", file);
 
-    private static string Folder()
+    /// <summary>The repository's folder.</summary>
+    public static string Root { get; } = FindRoot();
+
+    private static string FindRoot()
     {
         DirectoryInfo? at = new(AppContext.BaseDirectory);
         while (at is not null && !File.Exists(Path.Combine(at.FullName, "IptNative.sln")))
             at = at.Parent;
-        return Path.Combine(at?.FullName ?? throw new InvalidDataException("IptNative.sln: not found above the test's folder."), "tests", "Goldens", "t5v11");
+        return at?.FullName ?? throw new InvalidDataException("IptNative.sln: not found above the test's folder.");
     }
 }

@@ -23,6 +23,20 @@ public static class OpSizes
     public static TheoryData<int> Widths => [1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 768, 1024];
 }
 
+/// <summary>Seeded test data.</summary>
+public static class Numbers
+{
+    /// <summary>Normal numbers of mean 0 and standard deviation <paramref name="scale"/>.</summary>
+    public static float[] Normal(int n, int seed, double scale = 1)
+    {
+        var random = new Random(seed);
+        var x = new float[n];
+        for (int i = 0; i < n; i++)
+            x[i] = (float)(scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
+        return x;
+    }
+}
+
 /// <summary>Base of the suites: a device, buffers that die with the test, seeded data, and shared sizes.</summary>
 public abstract class OpTests<TDevice> : IDisposable
     where TDevice : ITestDevice
@@ -62,14 +76,7 @@ public abstract class OpTests<TDevice> : IDisposable
     }
 
     /// <summary>Normal numbers; the seed is part of the test's name or fixed.</summary>
-    protected static float[] Normal(int n, int seed, double scale = 1)
-    {
-        var random = new Random(seed);
-        var x = new float[n];
-        for (int i = 0; i < n; i++)
-            x[i] = (float)(scale * Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()));
-        return x;
-    }
+    protected static float[] Normal(int n, int seed, double scale = 1) => Numbers.Normal(n, seed, scale);
 
     /// <summary>What an op says of ids, lengths or places out of range: at once on the CPU, when one waits for it on a GPU.</summary>
     protected ArgumentException Refusal(Action op) => Assert.Throws<ArgumentException>(() =>

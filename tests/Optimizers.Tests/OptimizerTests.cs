@@ -5,6 +5,14 @@ using Xunit;
 
 namespace IptNative.Optimizers.Tests;
 
+/// <summary>Nothing else runs beside these: a collection that another test's garbage sets off counts the rest of this thread's allocation window as used.</summary>
+[CollectionDefinition(Name, DisableParallelization = true)]
+public sealed class CountsAllocations
+{
+    public const string Name = "counts allocations";
+}
+
+[Collection(CountsAllocations.Name)]
 public sealed class OptimizerTests
 {
     public static TheoryData<string> Kinds => ["t5x full", "t5x factored", "hf", "adamw torch", "adamw hf"];

@@ -25,12 +25,14 @@ internal static class GenerateCommand
         var seed = new Option<long>("--seed") { Description = "Sampling: the same seed gives the same text, whatever else is in the batch.", DefaultValueFactory = _ => defaults.Seed };
         var sequences = new Option<int>("--num-return-sequences") { Description = "Texts per input.", DefaultValueFactory = _ => defaults.NumReturnSequences };
         var batch = new Option<int>("--batch-size") { Description = "Inputs computed together.", DefaultValueFactory = _ => 8 };
-        var threads = new Option<int>("--threads") { Description = "CPU threads; 0 takes every core.", DefaultValueFactory = _ => 0 };
+        var maxSource = new Option<int>("--max-source-length") { Description = "Most tokens of an input, </s> included; what is longer is cut. 0 cuts nothing.", DefaultValueFactory = _ => 0 };
+        var verify = new Option<bool>("--verify") { Description = "Compare every byte of the weights with its check sums first, where the format has them." };
+        var threads = new ThreadsOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object per text: input, output, ids, score, finish." };
-        var inputs = new Inputs();
+        var inputs = new Inputs("input", "text");
         var command = new Command("generate", "Answer texts with a frozen T5: one line per input.") { model };
         inputs.AddTo(command);
-        foreach (Option option in (Option[])[prompt, maxLength, minLength, beams, lengthPenalty, sample, temperature, topK, topP, seed, sequences, batch, threads, asJson])
+        foreach (Option option in (Option[])[prompt, maxLength, minLength, beams, lengthPenalty, sample, temperature, topK, topP, seed, sequences, maxSource, batch, threads, verify, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative generate --model models/t5-gym-tiny --input \"[clinc150-domain] what is my balance\"",
@@ -62,16 +64,28 @@ internal static class GenerateCommand
             int batchSize = parsed.GetValue(batch);
             if (batchSize < 1)
                 throw new UsageException($"--batch-size is {batchSize}, expected 1 or more.");
-            int threadCount = parsed.GetValue(threads);
-            if (threadCount < 0)
-                throw new UsageException($"--threads is {threadCount}, expected 0 or more.");
+            int longest = parsed.GetValue(maxSource);
+            if (longest is < 0 or 1)
+                throw new UsageException($"--max-source-length is {longest}, expected 0 (no limit) or 2 and more (a token and </s>).");
+            if (!options.DoSample && ((Option[])[temperature, topK, topP, seed]).FirstOrDefault(o => parsed.GetResult(o) is { Implicit: false }) is { } unused)
+                throw new UsageException($"{unused.Name} acts on sampling only, and the likeliest tokens are to be taken. Add --do-sample, or leave {unused.Name} out.");
+            int threadCount = threads.Of(parsed);
 
             IEnumerable<string> texts = inputs.Read(parsed);
-            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount);
+            using var progress = new ProgressLine("generating");
+            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount, longest, parsed.GetValue(verify));
             bool json = parsed.GetValue(asJson);
             using TextWriter output = StandardOutput.Open();
-            foreach (GeneratedText text in generator.Generate(texts, options, batchSize, cancel))
-                Write(output, text, json);
+            long answered = 0;
+            foreach (IReadOnlyList<GeneratedText> answers in generator.Generate(texts, options, batchSize, cancel))
+            {
+                progress.Clear();
+                foreach (GeneratedText answer in answers)
+                    Write(output, answer, json);
+                // A reader of the pipe has each batch's answers at once.
+                output.Flush();
+                progress.Report(answered += answers.Count, 0, "answers");
+            }
             return ExitCode.Done;
         });
         return command;

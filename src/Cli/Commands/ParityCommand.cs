@@ -11,7 +11,7 @@ internal static class ParityCommand
     {
         var fixture = new Argument<string>("fixture") { Description = "Folder of a fixture, for example tests/Goldens/t5v11." };
         var checkpoint = new Option<string?>("--checkpoint") { Description = "Weights to start from; without it the fixture's own folder decides." };
-        var threads = new Option<int>("--threads") { Description = "CPU threads; 0 takes every core.", DefaultValueFactory = _ => 0 };
+        var threads = new ThreadsOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("parity", "Replay a fixture made by Hugging Face's PyTorch code and compare every quantity.") { fixture, checkpoint, threads, asJson };
         command.WithExamples(
@@ -19,7 +19,9 @@ internal static class ParityCommand
             "iptnative parity tests/Goldens/t5v11 --checkpoint tests/Goldens/t5v11/pytorch_model.bin --json");
         command.SetRun((parsed, _) =>
         {
-            ParityReport report = ParityRun.Replay(parsed.GetValue(fixture)!, parsed.GetValue(checkpoint), parsed.GetValue(threads));
+            ParityReport report;
+            using (new ProgressLine("replaying"))
+                report = ParityRun.Replay(parsed.GetValue(fixture)!, parsed.GetValue(checkpoint), threads.Of(parsed));
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, report);

@@ -13,7 +13,7 @@ internal static class TokenizeCommand
         var model = new Option<string?>("--model") { Description = "Checkpoint or package whose tokenizer to use (its sentinels <extra_id_i> are recognised)." };
         var vocabulary = new Option<string?>("--vocabulary") { Description = "A spiece.model or tokenizer.json by itself, without a model's sentinels." };
         var eos = new Option<bool>("--eos") { Description = "End each text's ids with </s>, as the model's input has it." };
-        var inputs = new Inputs();
+        var inputs = new Inputs("text");
         var command = new Command("tokenize", "Show the ids, the pieces and the text decoded from them, one JSON object per input.") { model, vocabulary, eos };
         inputs.AddTo(command);
         command.WithExamples(
@@ -28,10 +28,14 @@ internal static class TokenizeCommand
                 _ => throw new UsageException("tokenize: give exactly one of --model DIR and --vocabulary FILE."),
             };
             bool addEos = parsed.GetValue(eos);
+            IEnumerable<string> texts = inputs.Read(parsed);
+            using var progress = new ProgressLine("tokenizing");
             using TextWriter output = StandardOutput.Open();
-            foreach (string text in inputs.Read(parsed))
+            long number = 0;
+            foreach (string text in texts)
             {
                 cancel.ThrowIfCancellationRequested();
+                progress.Report(++number, 0, "texts");
                 int[] ids = tokenizer.Encode(text, addEos);
                 JsonOutput.WriteObject(output, json =>
                 {

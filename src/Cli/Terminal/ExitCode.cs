@@ -15,7 +15,8 @@ internal static class ExitCode
     /// <param name="command">Gets the action.</param>
     /// <param name="run">The work; gives the exit code.</param>
     public static void SetRun(this Command command, Func<ParseResult, CancellationToken, int> run) =>
-        command.SetAction((parsed, cancel) => Task.FromResult(Guard(() => run(parsed, cancel))));
+        // On another thread: the parser listens for Ctrl+C only once this has returned.
+        command.SetAction((parsed, cancel) => Task.Run(() => Guard(() => run(parsed, cancel)), CancellationToken.None));
 
     private static int Guard(Func<int> run)
     {
@@ -39,15 +40,31 @@ internal static class ExitCode
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException or InsufficientMemoryException
             or NotSupportedException or ArgumentException or DllNotFoundException)
         {
-            return Report(e.Message, Failed);
+            return Report(WithoutParameter(e), Failed);
         }
     }
 
-    private static int Report(string message, int code)
+    /// <summary>Prints a message on standard error.</summary>
+    /// <param name="message">For the user.</param>
+    /// <param name="code">What to return to the shell.</param>
+    /// <returns><paramref name="code"/>.</returns>
+    public static int Report(string message, int code)
     {
-        Console.Error.WriteLine($"iptnative: {message}");
+        try
+        {
+            Console.Error.WriteLine($"iptnative: {message}");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Standard error was closed by the caller, who has the exit code.
+            return code;
+        }
         return code;
     }
+
+    // The name of a C# parameter, which .NET appends, says nothing to a user.
+    private static string WithoutParameter(Exception e) => e is ArgumentException { ParamName: { } name }
+        ? e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal) : e.Message;
 
     // EPIPE as .NET reports it on Unix (errno 32) and ERROR_NO_DATA / ERROR_BROKEN_PIPE on Windows.
     private static bool IsClosedPipe(IOException e) => (e.HResult & 0xFFFF) is 32 or 109 or 232;

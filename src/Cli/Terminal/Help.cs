@@ -29,6 +29,9 @@ internal static class Help
 
     private sealed class ActionWithExamples(SynchronousCommandLineAction inner, string[] examples) : SynchronousCommandLineAction
     {
+        // Who asks for help need not give the required options.
+        public override bool ClearsParseErrors => true;
+
         public override int Invoke(ParseResult parseResult)
         {
             int code = inner.Invoke(parseResult);

@@ -6,7 +6,8 @@ using System.Text.Json;
 namespace IptNative.Cli.Terminal;
 
 /// <summary>The options that name input texts, shared by commands that take some.</summary>
-internal sealed class Inputs
+/// <param name="fields">JSON fields that may hold an input's text, the first that is there counts.</param>
+internal sealed class Inputs(params string[] fields)
 {
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
@@ -18,7 +19,7 @@ internal sealed class Inputs
 
     public Option<FileInfo?> InputFile { get; } = new("--input-file") { Description = "File with one text a line (UTF-8, '\\n'); '-' is standard input." };
 
-    public Option<bool> Jsonl { get; } = new("--jsonl") { Description = "Each input line is a JSON object with a 'text' field." };
+    public Option<bool> Jsonl { get; } = new("--jsonl") { Description = $"Each input line is a JSON object with the text in its field {Quoted(fields)}." };
 
     /// <summary>Adds the options to a command.</summary>
     /// <param name="command">The command.</param>
@@ -43,7 +44,7 @@ internal sealed class Inputs
         return Lines(given, file, parsed.GetValue(Jsonl));
     }
 
-    private static IEnumerable<string> Lines(string[] given, FileInfo? file, bool jsonl)
+    private IEnumerable<string> Lines(string[] given, FileInfo? file, bool jsonl)
     {
         foreach (string text in given)
             yield return text;
@@ -52,7 +53,7 @@ internal sealed class Inputs
 
         bool piped = file is null || file.ToString() == "-";
         string name = piped ? "standard input" : file!.FullName;
-        using Stream stream = piped ? Console.OpenStandardInput() : file!.OpenRead();
+        using Stream stream = piped ? Console.OpenStandardInput() : Open(file!);
         using var reader = new StreamReader(stream, StrictUtf8);
         long number = 0;
         foreach (string line in NewlineLines(reader, name))
@@ -60,6 +61,15 @@ internal sealed class Inputs
             number++;
             yield return jsonl ? Text(line, name, number) : line;
         }
+        if (number == 0 && given.Length == 0)
+            throw new UsageException($"no input: {name} is empty. Give --input \"some text\", or one text a line.");
+    }
+
+    private static FileStream Open(FileInfo file)
+    {
+        if (file.Exists)
+            return file.OpenRead();
+        throw new FileNotFoundException($"{file}: reading input; {(Directory.Exists(file.FullName) ? "found a folder, expected a file" : "there is no such file")}. Give a file with one text a line, or '-' for standard input.");
     }
 
     // Lines end at '\n' only: a text may hold '\r' or U+2028, which StreamReader.ReadLine would cut at.
@@ -95,20 +105,30 @@ internal sealed class Inputs
         }
     }
 
-    private static string Text(string line, string name, long number)
+    private string Text(string line, string name, long number)
     {
         try
         {
             using var json = JsonDocument.Parse(line);
-            if (json.RootElement.ValueKind == JsonValueKind.Object && json.RootElement.TryGetProperty("text", out JsonElement text) && text.ValueKind == JsonValueKind.String)
-                return Unescape(text);
+            if (json.RootElement.ValueKind == JsonValueKind.Object)
+            {
+                foreach (string field in fields)
+                {
+                    if (json.RootElement.TryGetProperty(field, out JsonElement text) && text.ValueKind == JsonValueKind.String)
+                        return Unescape(text);
+                }
+            }
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{name}: line {number} is no JSON ({e.Message}). With --jsonl each line is an object such as {{\"text\": \"hello\"}}.", e);
+            throw new InvalidDataException($"{name}: line {number} is no JSON ({e.Message}). {Example}", e);
         }
-        throw new InvalidDataException($"{name}: line {number} has no string field 'text'. With --jsonl each line is an object such as {{\"text\": \"hello\"}}.");
+        throw new InvalidDataException($"{name}: line {number} has no string field {Quoted(fields)}. {Example}");
     }
+
+    private string Example => $"With --jsonl each line is an object such as {{\"{fields[0]}\": \"hello\"}}.";
+
+    private static string Quoted(string[] fields) => string.Join(" or ", fields.Select(f => $"'{f}'"));
 
     // A lone surrogate escape (\ud800) is valid JSON but no text; the tokenizer takes it as U+FFFD, so do we.
     private static string Unescape(JsonElement text)

@@ -20,6 +20,8 @@ internal readonly unsafe struct F32x1(float value) : ISimd<F32x1>
 
     public static F32x1 LoadBF16(ushort* source) => new(BitConverter.UInt32BitsToSingle((uint)*source << 16));
 
+    public static F32x1 LoadI8(sbyte* source) => new(*source);
+
     public void Store(float* target) => *target = _v;
 
     public static F32x1 operator +(F32x1 a, F32x1 b) => new(a._v + b._v);

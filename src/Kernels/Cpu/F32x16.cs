@@ -32,6 +32,9 @@ internal readonly unsafe struct F32x16(Vector512<float> value) : ISimd<F32x16>
     public static F32x16 LoadBF16(ushort* source) => new((Widen(source) << 16).AsSingle());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32x16 LoadI8(sbyte* source) => new(Vector512.ConvertToSingle(Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(source).ToVector256Unsafe()).ToVector512Unsafe())));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(float* target) => _v.Store(target);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -24,6 +24,9 @@ internal unsafe interface ISimd<TSelf>
     /// <summary>Widens bfloat16, exactly.</summary>
     static abstract TSelf LoadBF16(ushort* source);
 
+    /// <summary>Converts signed bytes, exactly.</summary>
+    static abstract TSelf LoadI8(sbyte* source);
+
     void Store(float* target);
 
     static abstract TSelf operator +(TSelf a, TSelf b);

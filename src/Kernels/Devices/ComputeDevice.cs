@@ -1,38 +1,14 @@
 // The seam between ops and hardware: memory and where work runs. The ops themselves are in Ops/, one file pair each.
 namespace IptNative.Kernels.Devices;
 
-/// <summary>How exact matrix products are; everything else is f32.</summary>
-public enum MatrixPrecision
-{
-    /// <summary>f32 operands, f32 sums.</summary>
-    F32,
-
-    /// <summary>Operands rounded to 10 bits of mantissa, f32 sums, on tensor cores.</summary>
-    TF32,
-
-    /// <summary>Operands rounded to 7 bits of mantissa where the weight is stored so, f32 sums, on tensor cores.</summary>
-    BF16,
-}
-
 /// <summary>A device that ops run on. An op's static entry validates and then dispatches on the concrete device.</summary>
 public abstract class ComputeDevice : IDisposable
 {
     /// <summary>The name used by <c>--device</c> and in messages: cpu, cuda:0.</summary>
     public abstract string Name { get; }
 
-    /// <summary>How exact matrix products are; f32 unless set.</summary>
-    /// <exception cref="NotSupportedException">The device has no such arithmetic.</exception>
-    public MatrixPrecision Precision
-    {
-        get;
-        set => field = Supports(value) ? value
-            : throw new NotSupportedException($"precision: found {value} for '{Name}', which has no tensor cores for it; expected {nameof(MatrixPrecision.F32)}.");
-    }
-
-    /// <summary>Whether <see cref="Precision"/> may be set to this.</summary>
-    /// <param name="precision">The wish.</param>
-    /// <returns>F32 always.</returns>
-    public virtual bool Supports(MatrixPrecision precision) => precision == MatrixPrecision.F32;
+    /// <summary>Precision of the operands of matrix products that do not say their own.</summary>
+    public virtual ComputeType Compute => ComputeType.F32;
 
     /// <summary>Takes uninitialised memory, 64-byte aligned.</summary>
     /// <param name="type">Element type.</param>

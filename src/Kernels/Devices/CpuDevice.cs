@@ -1,5 +1,6 @@
 // The embedded default device: host memory and a worker pool.
 using System.Runtime.InteropServices;
+using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Ops;
 
 namespace IptNative.Kernels.Devices;
@@ -12,21 +13,41 @@ public sealed unsafe class CpuDevice : ComputeDevice
 
     /// <summary>Starts the worker threads.</summary>
     /// <param name="threads">Threads that compute, 1 or more; 0 takes the machine's cores.</param>
-    public CpuDevice(int threads = 0)
+    /// <param name="compute">Precision of the operands of matrix products that do not say their own.</param>
+    public CpuDevice(int threads = 0, ComputeType compute = ComputeType.F32)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         Pool = new WorkerPool(threads == 0 ? Environment.ProcessorCount : threads);
-        Scratch = new CpuScratch(Pool.Workers, GemmBlocking.SharedFloats, GemmBlocking.BlockFloats, GemmBlocking.PanelFloats);
+        Compute = compute;
+        Scratch = new CpuScratch(
+            Pool.Workers,
+            Math.Max(GemmBlocking.SharedFloats, BF16Blocking.SharedPairs),
+            Math.Max(GemmBlocking.BlockFloats, BF16Blocking.BlockPairs),
+            Math.Max(GemmBlocking.PanelFloats, BF16Blocking.PanelPairs));
+        Memory = new WorkerMemory(Pool.Workers);
     }
 
     /// <inheritdoc/>
     public override string Name => "cpu";
+
+    /// <inheritdoc/>
+    public override ComputeType Compute { get; }
+
+    /// <summary>The kernels of bf16 products, or why there are none; loaded when first asked for.</summary>
+    internal BF16Kernels MachineCode
+    {
+        get => field ??= BF16Kernels.Shared;
+        init;
+    }
 
     /// <summary>The threads that ops split their work over.</summary>
     public WorkerPool Pool { get; }
 
     /// <summary>Packing memory of the matrix product.</summary>
     internal CpuScratch Scratch { get; }
+
+    /// <summary>Working memory of other ops.</summary>
+    internal WorkerMemory Memory { get; }
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(DType type, long elements, string purpose)
@@ -64,6 +85,7 @@ public sealed unsafe class CpuDevice : ComputeDevice
             return;
         Pool.Dispose();
         Scratch.Dispose();
+        Memory.Dispose();
     }
 
     private sealed class HostBuffer(CpuDevice device, DType type, long elements, nint address) : DeviceBuffer

@@ -55,23 +55,24 @@ public readonly record struct DeviceChoice(DeviceKind Kind, int Ordinal)
 
     /// <summary>Opens the device.</summary>
     /// <param name="threads">Threads of the CPU device; 0 takes the machine's cores.</param>
+    /// <param name="compute">Precision of the operands of matrix products.</param>
     /// <param name="note">What the user should know: with <c>auto</c>, why it is the CPU. Empty otherwise.</param>
     /// <returns>The device; dispose it.</returns>
     /// <exception cref="NotSupportedException">A GPU was asked for and cannot be had; the message says why and what to do.</exception>
-    public ComputeDevice Open(int threads, out string note)
+    public ComputeDevice Open(int threads, ComputeType compute, out string note)
     {
         note = "";
         if (Kind == DeviceKind.Cpu)
-            return new CpuDevice(threads);
+            return new CpuDevice(threads, compute);
         string problem = Problem(CudaDriver.Query());
 #if ILGPU && !ILGPU_EMULATED
         if (problem.Length == 0)
-            return CudaComputeDevice.Open(Ordinal);
+            return CudaComputeDevice.Open(Ordinal, compute);
 #endif
         if (Kind == DeviceKind.Cuda)
             throw new NotSupportedException($"--device {this}: {problem} Or use --device cpu.");
         note = $"--device auto: using the CPU. {problem}";
-        return new CpuDevice(threads);
+        return new CpuDevice(threads, compute);
     }
 
     /// <summary>Why no GPU can be opened, and what to do; empty where one can.</summary>

@@ -1,5 +1,6 @@
 // The matrix product: entry, choice of micro-kernel and of stored format, cutting into pieces. The loops are in GemmBodies.cs.
 using System.Runtime.Intrinsics;
+using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 #if ILGPU
 using IptNative.Kernels.Gpu;
@@ -11,6 +12,8 @@ namespace IptNative.Kernels.Ops;
 /// <remarks>
 /// Numerics  f32 sums over k ascending in blocks of 256, fused multiply-add where the machine has it: |error| &lt;= (K + blocks + 2) eps sum|a||b|.
 ///           The order does not depend on threads, so a result is the same bits for any number of them; it does on the vector width (fused or not).
+///           With <see cref="ComputeType.BF16"/> that bound holds against the rounded operands; on AVX512-BF16 the blocks are of 768, two products enter
+///           a sum at a time, and subnormal sums become zero.
 /// Source    Goto and van de Geijn 2008, Anatomy of High-Performance Matrix Multiplication; BLIS's five loops.
 /// </remarks>
 public static class Gemm
@@ -33,6 +36,15 @@ public static class Gemm
 #endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel("Gemm.Run", device);
+        if (args.ComputesIn(cpu) == ComputeType.BF16 && cpu.MachineCode.Status.IsActive)
+            BF16Gemm.Run(cpu, args);
+        else
+            RunManaged(cpu, args);
+    }
+
+    /// <summary>The product by the widest managed micro-kernel, validated arguments; bf16 operands are rounded while packing.</summary>
+    internal static void RunManaged(CpuDevice cpu, in GemmArgs args)
+    {
         if (Vector512.IsHardwareAccelerated)
             RunWith<MicroKernel512>(cpu, args);
         else if (Vector256.IsHardwareAccelerated)
@@ -44,21 +56,14 @@ public static class Gemm
     }
 
     /// <summary>The product by a named micro-kernel, validated arguments; tests compare them all on one machine.</summary>
-    internal static unsafe void RunWith<TKernel>(CpuDevice cpu, in GemmArgs args)
+    internal static void RunWith<TKernel>(CpuDevice cpu, in GemmArgs args)
+        where TKernel : struct, IMicroKernel => StoredB.Choose(args, new ExecuteWith<TKernel>(cpu, args));
+
+    private readonly struct ExecuteWith<TKernel>(CpuDevice cpu, GemmArgs args) : IWithStoredB
         where TKernel : struct, IMicroKernel
     {
-        switch (args.B.DType)
-        {
-            case DType.BF16:
-                Execute<TKernel, BF16Source>(cpu, args, new BF16Source((ushort*)args.B.Address, args.StepB));
-                break;
-            case DType.F16:
-                Execute<TKernel, F16Source>(cpu, args, new F16Source((ushort*)args.B.Address, args.StepB));
-                break;
-            default:
-                Execute<TKernel, F32Source>(cpu, args, new F32Source((float*)args.B.Address, args.StepB));
-                break;
-        }
+        public void Run<TSource>(TSource b)
+            where TSource : unmanaged, IPackSource<TSource> => Execute<TKernel, TSource>(cpu, args, b);
     }
 
     private static void Execute<TKernel, TSource>(CpuDevice cpu, in GemmArgs args, TSource b)
@@ -110,21 +115,8 @@ public static class Gemm
         where TKernel : struct, IMicroKernel
         where TSource : unmanaged, IPackSource<TSource>
     {
-        int wanted = args.Flops < GemmBlocking.SerialFlops ? 1 : GemmBlocking.PiecesPerWorker * cpu.Pool.Workers;
-        int rowPieces = GemmBlocking.Pieces(args.M, GemmBlocking.PrivateRows);
-        int columnPieces = 1;
-        if ((long)rowPieces * args.Batches < wanted)
-        {
-            columnPieces = Math.Max(1, Math.Min(GemmBlocking.Pieces(wanted, rowPieces * args.Batches), args.N / GemmBlocking.PrivateColumns));
-            int missing = GemmBlocking.Pieces(wanted, rowPieces * args.Batches * columnPieces);
-            rowPieces = Math.Max(rowPieces, Math.Min(rowPieces * missing, args.M / GemmBlocking.SharedRows));
-        }
-        int rows = GemmBlocking.EvenPart(args.M, rowPieces, TKernel.Rows);
-        int columns = GemmBlocking.EvenPart(args.N, columnPieces, TKernel.Columns);
-        rowPieces = GemmBlocking.Pieces(args.M, rows);
-        columnPieces = GemmBlocking.Pieces(args.N, columns);
-        long pieces = (long)args.Batches * rowPieces * columnPieces;
-        var body = new MultiplyPrivately<TKernel, TSource>(problem, rows, columns, rowPieces, columnPieces);
-        cpu.Pool.Run(checked((int)pieces), ref body);
+        GemmCut cut = GemmCut.ForPrivatePacking(args, cpu.Pool.Workers, GemmBlocking.PrivateRows, TKernel.Rows, TKernel.Columns);
+        var body = new MultiplyPrivately<TKernel, TSource>(problem, cut);
+        cpu.Pool.Run(cut.Pieces, ref body);
     }
 }

@@ -20,11 +20,17 @@ public readonly record struct GemmArgs
     {
     }
 
-    /// <summary>F32; stored [M, K], or [K, M] with <see cref="TransA"/>.</summary>
+    /// <summary>F32 or BF16; stored [M, K], or [K, M] with <see cref="TransA"/>.</summary>
     public required Tensor A { get; init; }
 
-    /// <summary>F32, BF16 or F16; stored [K, N], or [N, K] with <see cref="TransB"/> (a checkpoint's linear weight, [out, in]).</summary>
+    /// <summary>F32, BF16, F16, or I8 with <see cref="ScalesB"/>; stored [K, N], or [N, K] with <see cref="TransB"/> (a checkpoint's linear weight, [out, in]).</summary>
     public required Tensor B { get; init; }
+
+    /// <summary>F32, only for an I8 B: an element is its code times its scale. [stored rows of B, scales a row].</summary>
+    public Tensor ScalesB { get; init; }
+
+    /// <summary>Neighbours of a stored row of B that share a scale: a power of two of 16 or more, the row's last block may be short; 0: the whole row.</summary>
+    public int BlockB { get; init; }
 
     /// <summary>F32 [M, N]; must not overlap A or B.</summary>
     public required Tensor C { get; init; }
@@ -74,11 +80,18 @@ public readonly record struct GemmArgs
     /// <summary>Batch strides of C; entries must not overlap.</summary>
     public BatchStride StrideC { get; init; }
 
+    /// <summary>Precision of the operands; null: what the device is set to (<see cref="ComputeDevice.Compute"/>).</summary>
+    public ComputeType? Compute { get; init; }
+
     internal long StepA => LdA != 0 ? LdA : TransA ? M : K;
 
     internal long StepB => LdB != 0 ? LdB : TransB ? K : N;
 
     internal long StepC => LdC != 0 ? LdC : N;
+
+    internal int ScalesPerRow => BlockB == 0 ? 1 : GemmBlocking.Pieces(TransB ? K : N, BlockB);
+
+    internal ComputeType ComputesIn(ComputeDevice device) => Compute ?? device.Compute;
 
     internal double Flops => 2.0 * M * N * K * Batches;
 
@@ -94,10 +107,14 @@ public readonly record struct GemmArgs
         Check(device, nameof(A), A, TransA ? K : M, TransA ? M : K, StepA, StrideA);
         Check(device, nameof(B), B, TransB ? N : K, TransB ? K : N, StepB, StrideB);
         Check(device, nameof(C), C, M, N, StepC, StrideC);
-        if (A.DType != DType.F32 || C.DType != DType.F32)
-            throw new ArgumentException($"Gemm: found A {A.DType.Name()} and C {C.DType.Name()}, expected f32 for both.");
-        if (B.DType is not (DType.F32 or DType.BF16 or DType.F16))
-            throw new ArgumentException($"Gemm: found B {B.DType.Name()}, expected f32, bf16 or f16.");
+        if (A.DType is not (DType.F32 or DType.BF16) || C.DType != DType.F32)
+            throw new ArgumentException($"Gemm: found A {A.DType.Name()} and C {C.DType.Name()}, expected f32 or bf16 for A and f32 for C.");
+        if (B.DType is not (DType.F32 or DType.BF16 or DType.F16 or DType.I8))
+            throw new ArgumentException($"Gemm: found B {B.DType.Name()}, expected f32, bf16, f16 or i8.");
+        if (B.DType == DType.I8)
+            CheckScales(device);
+        else if (!ScalesB.IsEmpty || BlockB != 0)
+            throw new ArgumentException($"Gemm: found scales (blocks of {BlockB}) for B {B.DType.Name()}, expected them only for i8.");
         if (Overlaps(new(StepC, M), new(StrideC.Inner, InnerBatches), new(StrideC.Outer, Batches / InnerBatches)))
             throw new ArgumentException($"Gemm: C's rows or batch entries overlap: {Describe()}, C row step {StepC}, batch strides ({StrideC.Outer}, {StrideC.Inner}).");
     }
@@ -116,6 +133,21 @@ public readonly record struct GemmArgs
         {
             throw new ArgumentException(
                 $"Gemm: {name} is stored [{rows}, {columns}] with row step {step} in {Batches} batches ({Describe()}) and needs {needed} elements, found {tensor.Elements}.");
+        }
+    }
+
+    private void CheckScales(ComputeDevice device)
+    {
+        if (BlockB != 0 && (BlockB < 16 || !int.IsPow2(BlockB)))
+            throw new ArgumentException($"Gemm: found blocks of {BlockB} in B i8, expected a power of two of 16 or more, or 0 for one scale a row.");
+        if (Batches > 1 && StrideB != default)
+            throw new ArgumentException($"Gemm: found batch strides ({StrideB.Outer}, {StrideB.Inner}) for B i8, expected (0, 0): a quantised operand is shared by all batch entries.");
+        int rows = TransB ? N : K;
+        long needed = (long)rows * ScalesPerRow;
+        if (!ReferenceEquals(ScalesB.Device, device) || ScalesB.DType != DType.F32 || ScalesB.Elements != needed)
+        {
+            throw new ArgumentException(
+                $"Gemm: B i8 is stored [{rows}, {(TransB ? K : N)}] with {(BlockB == 0 ? "one scale a row" : $"a scale for {BlockB}")} and needs {needed} f32 scales on {device.Name}, found {ScalesB.Elements} {ScalesB.DType.Name()} on {ScalesB.Device?.Name ?? "no device"}.");
         }
     }
 

@@ -1,5 +1,5 @@
 // The loops around the micro-kernel, as pieces of work for the pool. What is cut where is decided in Gemm.cs.
-using System.Runtime.CompilerServices;
+using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 
 namespace IptNative.Kernels.Ops;
@@ -16,7 +16,9 @@ internal readonly unsafe struct GemmProblem<TSource>(CpuDevice cpu, in GemmArgs 
     private readonly float* _panels = cpu.Scratch.PanelOf(0);
     private readonly long _perWorker = cpu.Scratch.FloatsPerWorker;
     private readonly TSource _b = b;
-    private readonly float* _a = (float*)args.A.Address;
+    private readonly nint _a = args.A.Address;
+    private readonly bool _halfA = args.A.DType == DType.BF16;
+    private readonly bool _rounds = args.ComputesIn(cpu) == ComputeType.BF16;
     private readonly float* _c = (float*)args.C.Address;
     private readonly long _stepA = args.StepA, _stepC = args.StepC;
     private readonly bool _transA = args.TransA, _transB = args.TransB;
@@ -27,78 +29,32 @@ internal readonly unsafe struct GemmProblem<TSource>(CpuDevice cpu, in GemmArgs 
 
     public float* PanelOf(int worker) => _panels + worker * _perWorker;
 
-    /// <summary>Packs rows of A in panels: whole ones, then edge ones; each begins at row * kc.</summary>
+    /// <summary>Packs rows of A in panels.</summary>
     public void PackA<TKernel>(int batch, int m0, int rows, int k0, int kc, float* to)
         where TKernel : struct, IMicroKernel
     {
-        var a = new F32Source(_a + Offset(_strideA, batch), _stepA);
-        for (int i = 0; i < rows;)
-        {
-            int height = rows - i >= TKernel.Rows ? TKernel.Rows : TKernel.EdgeRows;
-            int valid = Math.Min(height, rows - i);
-            if (_transA)
-                Packing.AcrossRows(a, k0, m0 + i, kc, valid, height, to + (long)i * kc);
-            else
-                Packing.AlongRows(a, m0 + i, k0, kc, valid, height, to + (long)i * kc);
-            i += height;
-        }
+        long entry = Offset(_strideA, batch);
+        if (_halfA)
+            Panels.PackRows<TKernel, BF16Source>(new BF16Source((ushort*)_a + entry, _stepA), _transA, m0, rows, k0, kc, to);
+        else
+            Panels.PackRows<TKernel, F32Source>(new F32Source((float*)_a + entry, _stepA), _transA, m0, rows, k0, kc, to);
+        if (_rounds)
+            BF16Bits.ToOperandInPlace(to, (long)Panels.PaddedRows<TKernel>(rows) * kc);
     }
 
     /// <summary>Packs one panel of B; the last may be an edge panel.</summary>
     public void PackB<TKernel>(int batch, int n0, int columns, int k0, int kc, float* to)
         where TKernel : struct, IMicroKernel
     {
-        TSource b = _b.At(Offset(_strideB, batch));
-        int width = columns <= TKernel.EdgeColumns ? TKernel.EdgeColumns : TKernel.Columns;
-        if (_transB)
-            Packing.AlongRows(b, n0, k0, kc, columns, width, to);
-        else
-            Packing.AcrossRows(b, k0, n0, kc, columns, width, to);
+        Panels.PackColumns<TKernel, TSource>(_b.At(Offset(_strideB, batch)), _transB, n0, columns, k0, kc, to);
+        if (_rounds)
+            BF16Bits.ToOperandInPlace(to, (long)Panels.Width<TKernel>(columns) * kc);
     }
 
     /// <summary>All packed rows of A times one packed panel of B.</summary>
-    [SkipLocalsInit]
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Multiply<TKernel>(int batch, int m0, int rows, int n0, int columns, int k0, int kc, float* a, float* b)
-        where TKernel : struct, IMicroKernel
-    {
-        float* c = _c + Offset(_strideC, batch) + m0 * _stepC + n0;
-        bool accumulate = Accumulate || k0 > 0;
-        bool edgeColumns = columns <= TKernel.EdgeColumns;
-        int width = edgeColumns ? TKernel.EdgeColumns : TKernel.Columns;
-        float* whole = stackalloc float[TKernel.Rows * TKernel.Columns];
-        for (int i = 0; i < rows;)
-        {
-            bool edgeRows = rows - i < TKernel.Rows;
-            int height = edgeRows ? TKernel.EdgeRows : TKernel.Rows;
-            int valid = Math.Min(height, rows - i);
-            if (valid == height && columns == width)
-            {
-                TKernel.Tile(edgeRows, edgeColumns, kc, a + (long)i * kc, b, c + i * _stepC, _stepC, Alpha, accumulate);
-            }
-            else
-            {
-                // The tile sticks out of C: it is made beside it and what exists is carried over, by the same operations.
-                TKernel.Tile(edgeRows, edgeColumns, kc, a + (long)i * kc, b, whole, width, Alpha, false);
-                for (int r = 0; r < valid; r++)
-                    CopyRow(whole + r * width, c + (i + r) * _stepC, columns, accumulate);
-            }
-            i += height;
-        }
-    }
-
-    private static void CopyRow(float* from, float* to, int columns, bool accumulate)
-    {
-        if (accumulate)
-        {
-            for (int j = 0; j < columns; j++)
-                to[j] = from[j] + to[j];
-        }
-        else
-        {
-            new ReadOnlySpan<float>(from, columns).CopyTo(new Span<float>(to, columns));
-        }
-    }
+        where TKernel : struct, IMicroKernel =>
+        Panels.Multiply<TKernel>(rows, columns, kc, a, kc, 0, b, _c + Offset(_strideC, batch) + m0 * _stepC + n0, _stepC, Alpha, Accumulate || k0 > 0);
 
     private long Offset(BatchStride stride, int batch) => batch / _inner * stride.Outer + batch % _inner * stride.Inner;
 }
@@ -146,19 +102,17 @@ internal readonly unsafe struct MultiplySharedB<TKernel, TSource>(GemmProblem<TS
 }
 
 /// <summary>One piece: a rectangle of one batch entry's C over the whole of K, packing A's block and B's panels on this thread.</summary>
-internal readonly unsafe struct MultiplyPrivately<TKernel, TSource>(GemmProblem<TSource> problem, int rows, int columns, int rowPieces, int columnPieces) : IParallelBody
+internal readonly unsafe struct MultiplyPrivately<TKernel, TSource>(GemmProblem<TSource> problem, GemmCut cut) : IParallelBody
     where TKernel : struct, IMicroKernel
     where TSource : unmanaged, IPackSource<TSource>
 {
     private readonly GemmProblem<TSource> _problem = problem;
-    private readonly int _rows = rows, _columns = columns, _rowPieces = rowPieces, _columnPieces = columnPieces;
+    private readonly GemmCut _cut = cut;
 
     public void Invoke(int task, int worker)
     {
-        int batch = task / (_rowPieces * _columnPieces);
-        int piece = task % (_rowPieces * _columnPieces);
-        int m0 = piece / _columnPieces * _rows, n0 = piece % _columnPieces * _columns;
-        int rows = Math.Min(_rows, _problem.M - m0), end = Math.Min(n0 + _columns, _problem.N);
+        (int batch, int m0, int n0) = _cut.Corner(task);
+        int rows = Math.Min(_cut.Rows, _problem.M - m0), end = Math.Min(n0 + _cut.Columns, _problem.N);
         float* a = _problem.BlockOf(worker);
         float* b = _problem.PanelOf(worker);
         for (int k0 = 0; k0 < _problem.K; k0 += GemmBlocking.Kc)

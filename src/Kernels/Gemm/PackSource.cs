@@ -2,6 +2,7 @@
 // A block-quantised format fits as another struct that holds codes and scales: row and column are given so that it finds the block, and
 // packing asks for groups of 1, 4 or 16 that start at multiples of their size from the matrix' corner, so a group never straddles a block of 16 or more.
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
 using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
@@ -17,6 +18,9 @@ internal interface IPackSource<TSelf>
     /// <summary>As many neighbours of a row as <typeparamref name="V"/> has lanes.</summary>
     V Load<V>(long row, long column)
         where V : unmanaged, ISimd<V>;
+
+    /// <summary>Asks for the line of an element that is read soon; it need not exist.</summary>
+    void Prefetch(long row, long column);
 }
 
 /// <summary>Stored floats.</summary>
@@ -27,6 +31,13 @@ internal readonly unsafe struct F32Source(float* data, long ld) : IPackSource<F3
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)
         where V : unmanaged, ISimd<V> => V.Load(data + row * ld + column);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Prefetch(long row, long column)
+    {
+        if (Sse.IsSupported)
+            Sse.Prefetch0(data + row * ld + column);
+    }
 }
 
 /// <summary>Stored bfloat16.</summary>
@@ -34,9 +45,19 @@ internal readonly unsafe struct BF16Source(ushort* data, long ld) : IPackSource<
 {
     public BF16Source At(long elements) => new(data + elements, ld);
 
+    /// <summary>The stored bits, for packing that needs no float.</summary>
+    public ushort* Bits(long row, long column) => data + row * ld + column;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)
         where V : unmanaged, ISimd<V> => V.LoadBF16(data + row * ld + column);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Prefetch(long row, long column)
+    {
+        if (Sse.IsSupported)
+            Sse.Prefetch0(data + row * ld + column);
+    }
 }
 
 /// <summary>Stored binary16.</summary>
@@ -47,4 +68,11 @@ internal readonly unsafe struct F16Source(ushort* data, long ld) : IPackSource<F
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)
         where V : unmanaged, ISimd<V> => V.LoadF16(data + row * ld + column);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Prefetch(long row, long column)
+    {
+        if (Sse.IsSupported)
+            Sse.Prefetch0(data + row * ld + column);
+    }
 }

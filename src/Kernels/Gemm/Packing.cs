@@ -10,6 +10,10 @@ namespace IptNative.Kernels.Ops;
 /// <summary>Packing of one panel: <c>panel[k * width + i]</c>.</summary>
 internal static unsafe class Packing
 {
+    // Short rows (attention) end before the hardware's prefetchers have caught on.
+    private const int RowsAhead = 12;
+    private const int StepsAhead = 16;
+
     /// <summary>k is the stored row: each k gives <paramref name="valid"/> neighbours (B as stored, A transposed).</summary>
     /// <param name="source">The stored matrix.</param>
     /// <param name="k0">First k.</param>
@@ -26,6 +30,8 @@ internal static unsafe class Packing
         {
             for (int k = 0; k < kc; k++, panel += 32)
             {
+                source.Prefetch(k0 + k + StepsAhead, i0);
+                source.Prefetch(k0 + k + StepsAhead, i0 + 16);
                 source.Load<F32x16>(k0 + k, i0).Store(panel);
                 source.Load<F32x16>(k0 + k, i0 + 16).Store(panel + 16);
             }
@@ -34,6 +40,7 @@ internal static unsafe class Packing
         {
             for (int k = 0; k < kc; k++, panel += 12)
             {
+                source.Prefetch(k0 + k + StepsAhead, i0 + 11);
                 source.Load<F32x4>(k0 + k, i0).Store(panel);
                 source.Load<F32x4>(k0 + k, i0 + 4).Store(panel + 4);
                 source.Load<F32x4>(k0 + k, i0 + 8).Store(panel + 8);
@@ -76,7 +83,11 @@ internal static unsafe class Packing
                 if (Vector512.IsHardwareAccelerated)
                 {
                     for (; k + 16 <= kc; k += 16)
+                    {
+                        for (int row = 0; row < 4; row++)
+                            source.Prefetch(i0 + i + RowsAhead + row, k0 + k);
                         Transpose4x16(source, i0 + i, k0 + k, panel + (long)k * width + i, width);
+                    }
                 }
                 for (; k + 4 <= kc; k += 4)
                     Transpose4x4(source, i0 + i, k0 + k, panel + (long)k * width + i, width);
@@ -123,10 +134,13 @@ internal static unsafe class Packing
     // Four 4x4 transposes at once: unpacking works inside each 128-bit lane, and lane l holds columns 4l to 4l + 3.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Transpose4x16<TSource>(TSource source, long row, long column, float* to, int stride)
-        where TSource : unmanaged, IPackSource<TSource>
+        where TSource : unmanaged, IPackSource<TSource> =>
+        StoreTransposed(Sixteen(source, row, column), Sixteen(source, row + 1, column), Sixteen(source, row + 2, column), Sixteen(source, row + 3, column), to, stride);
+
+    /// <summary>Writes four neighbours, one of each register, at every one of 16 places <paramref name="stride"/> apart.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreTransposed(Vector512<float> r0, Vector512<float> r1, Vector512<float> r2, Vector512<float> r3, float* to, long stride)
     {
-        Vector512<float> r0 = Sixteen(source, row, column), r1 = Sixteen(source, row + 1, column);
-        Vector512<float> r2 = Sixteen(source, row + 2, column), r3 = Sixteen(source, row + 3, column);
         Vector512<double> low01 = Avx512F.UnpackLow(r0, r1).AsDouble(), low23 = Avx512F.UnpackLow(r2, r3).AsDouble();
         Vector512<double> high01 = Avx512F.UnpackHigh(r0, r1).AsDouble(), high23 = Avx512F.UnpackHigh(r2, r3).AsDouble();
         StoreLanes(Avx512F.UnpackLow(low01, low23).AsSingle(), to, stride);
@@ -145,11 +159,11 @@ internal static unsafe class Packing
         where TSource : unmanaged, IPackSource<TSource> => Unsafe.BitCast<F32x16, Vector512<float>>(source.Load<F32x16>(row, column));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void StoreLanes(Vector512<float> columns, float* to, int stride)
+    private static void StoreLanes(Vector512<float> columns, float* to, long stride)
     {
         columns.GetLower().GetLower().Store(to);
-        columns.GetLower().GetUpper().Store(to + 4 * (long)stride);
-        columns.GetUpper().GetLower().Store(to + 8 * (long)stride);
-        columns.GetUpper().GetUpper().Store(to + 12 * (long)stride);
+        columns.GetLower().GetUpper().Store(to + 4 * stride);
+        columns.GetUpper().GetLower().Store(to + 8 * stride);
+        columns.GetUpper().GetUpper().Store(to + 12 * stride);
     }
 }

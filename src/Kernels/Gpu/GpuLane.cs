@@ -24,6 +24,8 @@ internal readonly unsafe struct GpuLane(float value) : ISimd<GpuLane>
 
     public static GpuLane LoadBF16(ushort* source) => new(GpuBits.FromBF16(*source));
 
+    public static GpuLane LoadI8(sbyte* source) => new(*source);
+
     public void Store(float* target) => *target = _v;
 
     public static GpuLane operator +(GpuLane a, GpuLane b) => new(a._v + b._v);

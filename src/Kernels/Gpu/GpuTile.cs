@@ -39,19 +39,41 @@ internal struct TileSource
 {
     public ArrayView<float> Wide;
     public ArrayView<ushort> Narrow;
+    public ArrayView<sbyte> Codes;
+    public ArrayView<float> Scales;
     public long Start, RowStep, ColumnStep, Rows, Columns;
 
-    /// <summary>0: f32 in Wide; 1: bf16 in Narrow; 2: f16 in Narrow.</summary>
+    /// <summary>0: f32 in Wide; 1: bf16 in Narrow; 2: f16 in Narrow; 3: i8 in Codes, times Scales.</summary>
     public int Format;
+
+    /// <summary>Of codes: scales of a stored row, and how many neighbours of it share one (0: all).</summary>
+    public int ScalesPerRow, Block;
+
+    /// <summary>What is a row here is stored as a column.</summary>
+    public GpuFlag Exchanged;
+
+    /// <summary>Round what was read to bf16.</summary>
+    public GpuFlag Rounds;
 
     public static float At(TileSource s, long row, long column)
     {
         if (row >= s.Rows || column >= s.Columns)
             return 0;
+        float value = Stored(s, row, column);
+        return s.Rounds ? GpuBits.FromBF16(GpuBits.ToBF16(value)) : value;
+    }
+
+    private static float Stored(TileSource s, long row, long column)
+    {
         long at = s.Start + row * s.RowStep + column * s.ColumnStep;
         if (s.Format == 0)
             return s.Wide[at];
-        return s.Format == 1 ? GpuBits.FromBF16(s.Narrow[at]) : GpuBits.FromF16(s.Narrow[at]);
+        if (s.Format == 1)
+            return GpuBits.FromBF16(s.Narrow[at]);
+        if (s.Format == 2)
+            return GpuBits.FromF16(s.Narrow[at]);
+        long storedRow = s.Exchanged ? column : row, storedColumn = s.Exchanged ? row : column;
+        return s.Codes[at] * s.Scales[storedRow * s.ScalesPerRow + (s.Block == 0 ? 0 : storedColumn / s.Block)];
     }
 }
 

@@ -36,8 +36,10 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <param name="accelerator">Where kernels run.</param>
     /// <param name="threads">Threads of an ordinary group: a multiple of the warp.</param>
     /// <param name="owns">True: the accelerator is disposed with the device.</param>
-    protected IlgpuDevice(Accelerator accelerator, int threads, bool owns)
+    /// <param name="compute">Precision of the operands of matrix products that do not say their own.</param>
+    protected IlgpuDevice(Accelerator accelerator, int threads, bool owns, ComputeType compute)
     {
+        Compute = compute;
         _accelerator = accelerator;
         _owns = owns;
         Threads = threads;
@@ -45,6 +47,9 @@ internal abstract class IlgpuDevice : ComputeDevice
         _space = new AddressSpace(accelerator);
         _faults = new DeviceFaults(this);
     }
+
+    /// <inheritdoc/>
+    public override ComputeType Compute { get; }
 
     /// <summary>Threads of an ordinary group.</summary>
     public int Threads { get; }

@@ -1,6 +1,7 @@
 // The matrix product in f32 on ordinary cores: for any shape, any strides, any stored format, on any device. Deliberately simple: no prefetch of the next
 // slice. Where there are tensor cores and the operands fit, Cuda/TensorGemm.cs is the fast one; where cuBLAS is, Cuda/CuBlas.cs.
 using ILGPU;
+using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 
 namespace IptNative.Kernels.Gpu;
@@ -71,20 +72,20 @@ internal static class PlainGemm
     private static void Run<TShape>(IlgpuDevice gpu, in GemmArgs args)
         where TShape : struct, ITileShape
     {
-        bool wide = args.B.DType == DType.F32;
+        bool rounds = args.ComputesIn(gpu) == ComputeType.BF16;
+        TileSource a = Source(gpu, args.A, rounds), b = Source(gpu, args.B, rounds);
+        (a.RowStep, a.ColumnStep) = args.TransA ? (1L, args.StepA) : (args.StepA, 1L);
+        (a.Rows, a.Columns) = (args.M, args.K);
+        (b.RowStep, b.ColumnStep) = args.TransB ? (args.StepB, 1L) : (1L, args.StepB);
+        (b.Rows, b.Columns) = (args.N, args.K);
+        b.Exchanged = !args.TransB;
+        b.Scales = gpu.View<float>(args.ScalesB);
+        b.ScalesPerRow = args.ScalesPerRow;
+        b.Block = args.BlockB;
         var kernel = new GemmKernel<TShape>
         {
-            A = new TileSource { Wide = gpu.View<float>(args.A), RowStep = args.TransA ? 1 : args.StepA, ColumnStep = args.TransA ? args.StepA : 1, Rows = args.M, Columns = args.K },
-            B = new TileSource
-            {
-                Wide = wide ? gpu.View<float>(args.B) : default,
-                Narrow = wide ? default : gpu.View<ushort>(args.B),
-                Format = wide ? 0 : args.B.DType == DType.BF16 ? 1 : 2,
-                RowStep = args.TransB ? args.StepB : 1,
-                ColumnStep = args.TransB ? 1 : args.StepB,
-                Rows = args.N,
-                Columns = args.K,
-            },
+            A = a,
+            B = b,
             C = gpu.View<float>(args.C),
             LdC = args.StepC,
             OuterA = args.StrideA.Outer,
@@ -105,4 +106,12 @@ internal static class PlainGemm
             throw new ArgumentException($"Gemm: M is {args.M}, expected at most {4L * TShape.Rows * MaxGrid} on {gpu.Name}. Split the batch.");
         gpu.Launch(kernel, new Index3D(columnTiles, rowTiles, Math.Min(args.Batches, MaxGrid)), TShape.Rows * TShape.Columns);
     }
+
+    private static TileSource Source(IlgpuDevice gpu, Tensor x, bool rounds) => x.DType switch
+    {
+        DType.F32 => new() { Wide = gpu.View<float>(x), Rounds = rounds },
+        DType.BF16 => new() { Narrow = gpu.View<ushort>(x), Format = 1 },
+        DType.F16 => new() { Narrow = gpu.View<ushort>(x), Format = 2, Rounds = rounds },
+        _ => new() { Codes = gpu.View<sbyte>(x), Format = 3, Rounds = rounds },
+    };
 }

@@ -61,7 +61,8 @@ public static partial class AdamWUpdate
         }
     }
 
-    private unsafe struct Kernel : IElementKernel
+    // Also the last stage of OuterProductAdamW, whose gradient is a tile in the first-level cache.
+    internal unsafe struct Kernel : IElementKernel
     {
         public float* G, M, V, P;
         public AdamWCoefficients C;

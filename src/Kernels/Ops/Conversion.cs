@@ -70,13 +70,6 @@ public static partial class Conversion
         public static void FromF32(CpuDevice cpu, Tensor x, Tensor y) =>
             CpuRows.Run(cpu, (x.Elements + Run - 1) / Run, Run, new FromKernel { X = (float*)x.Address, Type = y.DType, Y = (void*)y.Address, Elements = x.Elements });
 
-        // Round to nearest even: add half of the last kept bit, less one where that bit is 0. NaN must not carry into infinity.
-        private static ushort ToBF16(float value)
-        {
-            uint bits = BitConverter.SingleToUInt32Bits(value);
-            return float.IsNaN(value) ? (ushort)((bits >> 16) | 0x40) : (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-        }
-
         private struct ToKernel : IRowKernel
         {
             public byte* X;
@@ -110,7 +103,7 @@ public static partial class Conversion
                     switch (Type)
                     {
                         case DType.F16: ((Half*)Y)[i] = (Half)X[i]; break;
-                        case DType.BF16: ((ushort*)Y)[i] = ToBF16(X[i]); break;
+                        case DType.BF16: ((ushort*)Y)[i] = BF16Bits.Round(X[i]); break;
                         default: ((float*)Y)[i] = X[i]; break;
                     }
                 }

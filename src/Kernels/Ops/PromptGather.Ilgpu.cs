@@ -10,11 +10,11 @@ public static partial class PromptGather
 {
     internal static class Ilgpu
     {
-        public static void Forward(string op, IlgpuDevice gpu, Tensor prompts, Tensor places, Tensor y, long promptRows, long B, long S, long D)
+        public static void Forward(string op, IlgpuDevice gpu, Tensor prompts, Tensor places, Tensor y, long promptRows, long B, long stride, long limit, long D)
         {
             if (B == 0)
                 return;
-            CheckPlaces(op, gpu, places, promptRows, B, S);
+            CheckPlaces(op, gpu, places, promptRows, B, limit);
             var kernel = new ForwardKernel
             {
                 Prompts = gpu.View<float>(prompts),
@@ -22,17 +22,20 @@ public static partial class PromptGather
                 Y = gpu.View<float>(y),
                 PromptRows = promptRows,
                 B = B,
-                S = S,
+                Stride = stride,
+                Limit = limit,
                 D = D,
                 Quads = GpuRows.Quads(D, prompts.Address | y.Address),
             };
-            gpu.Launch(kernel, GpuRows.WarpGroups(gpu, B * S), gpu.Threads);
+            // An example's rows in x, examples in y.
+            const long MaxGrid = 65535;
+            gpu.Launch(kernel, new Index3D(GpuRows.WarpGroups(gpu, Math.Min(promptRows, limit)), (int)Math.Min(B, MaxGrid), 1), gpu.Threads);
         }
 
-        public static void Backward(string op, IlgpuDevice gpu, Tensor places, Tensor dy, Tensor dprompts, long promptRows, long B, long S, long D, bool accumulate)
+        public static void Backward(string op, IlgpuDevice gpu, Tensor places, Tensor dy, Tensor dprompts, long promptRows, long B, long stride, long limit, long D, bool accumulate)
         {
             if (B > 0)
-                CheckPlaces(op, gpu, places, promptRows, B, S);
+                CheckPlaces(op, gpu, places, promptRows, B, limit);
             var kernel = new BackwardKernel
             {
                 Places = gpu.View<int>(places),
@@ -40,7 +43,8 @@ public static partial class PromptGather
                 Dprompts = gpu.View<float>(dprompts),
                 PromptRows = promptRows,
                 B = B,
-                S = S,
+                Stride = stride,
+                Limit = limit,
                 D = D,
                 Quads = GpuRows.Quads(D, dy.Address | dprompts.Address),
                 Accumulate = accumulate,
@@ -89,24 +93,24 @@ public static partial class PromptGather
         {
             public ArrayView<float> Prompts, Y;
             public ArrayView<int> Places;
-            public long PromptRows, B, S, D, Quads;
+            public long PromptRows, B, Stride, Limit, D, Quads;
 
             public static void Run(ForwardKernel k)
             {
                 int lane = Warp.LaneIdx, warp = Warp.WarpSize;
                 ArrayView<F4> prompts4 = k.Prompts.Cast<F4>(), y4 = k.Y.Cast<F4>();
-                for (long row = GpuRows.First(); row < k.B * k.S; row += GpuRows.Stride())
+                for (long b = Grid.IdxY; b < k.B; b += Grid.DimY)
                 {
-                    long place = row / k.S * PlaceWidth;
-                    int first = k.Places[place], length = k.Places[place + 1], position = k.Places[place + 2];
-                    long i = row % k.S - position;
-                    if (i < 0 || i >= length || !IsPlace(first, length, position, k.PromptRows, k.S))
-                        continue;
-                    long from = (first + i) * k.D, to = row * k.D;
-                    for (long q = lane; q < k.Quads; q += warp)
-                        y4[to / 4 + q] = prompts4[from / 4 + q];
-                    for (long j = 4 * k.Quads + lane; j < k.D; j += warp)
-                        k.Y[to + j] = k.Prompts[from + j];
+                    int first = k.Places[b * PlaceWidth], length = k.Places[b * PlaceWidth + 1], position = k.Places[b * PlaceWidth + 2];
+                    bool there = IsPlace(first, length, position, k.PromptRows, k.Limit);
+                    for (long i = GpuRows.First(); i < length && there; i += GpuRows.Stride())
+                    {
+                        long from = (first + i) * k.D, to = (b * k.Stride + position + i) * k.D;
+                        for (long q = lane; q < k.Quads; q += warp)
+                            y4[to / 4 + q] = prompts4[from / 4 + q];
+                        for (long j = 4 * k.Quads + lane; j < k.D; j += warp)
+                            k.Y[to + j] = k.Prompts[from + j];
+                    }
                 }
             }
         }
@@ -115,7 +119,7 @@ public static partial class PromptGather
         {
             public ArrayView<int> Places;
             public ArrayView<float> Dy, Dprompts;
-            public long PromptRows, B, S, D, Quads;
+            public long PromptRows, B, Stride, Limit, D, Quads;
             public GpuFlag Accumulate;
 
             public static void Run(BackwardKernel k)
@@ -158,7 +162,7 @@ public static partial class PromptGather
             {
                 int first = k.Places[b * PlaceWidth], length = k.Places[b * PlaceWidth + 1], position = k.Places[b * PlaceWidth + 2];
                 long i = row - first;
-                return i >= 0 && i < length && IsPlace(first, length, position, k.PromptRows, k.S) ? b * k.S + position + i : -1;
+                return i >= 0 && i < length && IsPlace(first, length, position, k.PromptRows, k.Limit) ? b * k.Stride + position + i : -1;
             }
         }
     }

@@ -13,6 +13,7 @@ namespace IptNative.Kernels.Ops;
 /// Forward   y[b, position_b + i] = prompts[first_b + i]   for i = 0 to length_b - 1; all other rows of y stay.
 /// Backward  dprompts[first_b + i] = sum over the examples b that hold this row of dy[b, position_b + i].
 /// Shapes    prompts, dprompts: [promptRows, D];  places: [B, 3] = (first, length, position) of each example;  y, dy: [B, S, D].
+///           Packed: y, dy: [rows, D], the examples' rows one after another without padding; positions count from the batch's first row.
 /// Numerics  Backward adds in the order of the examples, in float: the loop over prompt rows is outside, so that no two threads
 ///           add to one row and neither threads nor the other prompts of the batch change a bit.
 /// </remarks>
@@ -40,9 +41,36 @@ public static partial class PromptGather
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[B, S, D]", B, S, D);
         switch (device)
         {
-            case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, S, D); break;
+            case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, S, S, D); break;
 #if ILGPU
-            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, prompts, places, y, promptRows, B, S, D); break;
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, prompts, places, y, promptRows, B, S, S, D); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
+    }
+
+    /// <summary>Forward on a packed batch.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="prompts">f32 [promptRows, D], all prompts one after another.</param>
+    /// <param name="places">i32 [B, 3]: first prompt row, length (0 for none), row in <paramref name="y"/>.</param>
+    /// <param name="y">f32 [rows, D], overwritten at the prompt positions.</param>
+    /// <param name="promptRows">Rows of the table, 1 or more.</param>
+    /// <param name="B">Examples.</param>
+    /// <param name="rows">Positions of all examples together.</param>
+    /// <param name="D">d_model.</param>
+    /// <exception cref="ArgumentException">A tensor has another type, size or device, or a place leaves the table or the batch.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
+    public static void ForwardPacked(ComputeDevice device, Tensor prompts, Tensor places, Tensor y, long promptRows, long B, long rows, long D)
+    {
+        const string Op = "PromptGather.ForwardPacked";
+        RequireShapes(Op, device, places, promptRows, B, rows, D);
+        Require.Shape(Op, device, prompts, nameof(prompts), DType.F32, "[promptRows, D]", promptRows, D);
+        Require.Shape(Op, device, y, nameof(y), DType.F32, "[rows, D]", rows, D);
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, 0, rows, D); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, prompts, places, y, promptRows, B, 0, rows, D); break;
 #endif
             default: throw Require.NoKernel(Op, device);
         }
@@ -76,6 +104,33 @@ public static partial class PromptGather
     public static void BackwardAccumulate(ComputeDevice device, Tensor places, Tensor dy, Tensor dprompts, long promptRows, long B, long S, long D) =>
         Backward("PromptGather.BackwardAccumulate", device, places, dy, dprompts, promptRows, B, S, D, accumulate: true);
 
+    /// <summary>Adds the gradient of a packed batch to dprompts.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="places">i32 [B, 3], as in ForwardPacked.</param>
+    /// <param name="dy">f32 [rows, D].</param>
+    /// <param name="dprompts">f32 [promptRows, D], added to.</param>
+    /// <param name="promptRows">Rows of the table, 1 or more.</param>
+    /// <param name="B">Examples.</param>
+    /// <param name="rows">Positions of all examples together.</param>
+    /// <param name="D">d_model.</param>
+    /// <exception cref="ArgumentException">A tensor has another type, size or device, or a place leaves the table or the batch.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
+    public static void BackwardPackedAccumulate(ComputeDevice device, Tensor places, Tensor dy, Tensor dprompts, long promptRows, long B, long rows, long D)
+    {
+        const string Op = "PromptGather.BackwardPackedAccumulate";
+        RequireShapes(Op, device, places, promptRows, B, rows, D);
+        Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[rows, D]", rows, D);
+        Require.Shape(Op, device, dprompts, nameof(dprompts), DType.F32, "[promptRows, D]", promptRows, D);
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.Backward(Op, cpu, places, dy, dprompts, promptRows, B, 0, rows, D, accumulate: true); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Backward(Op, gpu, places, dy, dprompts, promptRows, B, 0, rows, D, accumulate: true); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
+    }
+
     private static void Backward(string op, ComputeDevice device, Tensor places, Tensor dy, Tensor dprompts, long promptRows, long B, long S, long D, bool accumulate)
     {
         RequireShapes(op, device, places, promptRows, B, S, D);
@@ -83,9 +138,9 @@ public static partial class PromptGather
         Require.Shape(op, device, dprompts, nameof(dprompts), DType.F32, "[promptRows, D]", promptRows, D);
         switch (device)
         {
-            case CpuDevice cpu: Cpu.Backward(op, cpu, places, dy, dprompts, promptRows, B, S, D, accumulate); break;
+            case CpuDevice cpu: Cpu.Backward(op, cpu, places, dy, dprompts, promptRows, B, S, S, D, accumulate); break;
 #if ILGPU
-            case IlgpuDevice gpu: Ilgpu.Backward(op, gpu, places, dy, dprompts, promptRows, B, S, D, accumulate); break;
+            case IlgpuDevice gpu: Ilgpu.Backward(op, gpu, places, dy, dprompts, promptRows, B, S, S, D, accumulate); break;
 #endif
             default: throw Require.NoKernel(op, device);
         }
@@ -100,43 +155,44 @@ public static partial class PromptGather
         Require.Shape(op, device, places, nameof(places), DType.I32, "[B, 3]", B, PlaceWidth);
     }
 
+    // stride: rows from one example to the next, 0 where positions count from the batch's first row; limit: where a position must end.
     private static unsafe class Cpu
     {
-        public static void Forward(string op, CpuDevice cpu, Tensor prompts, Tensor places, Tensor y, long promptRows, long B, long S, long D)
+        public static void Forward(string op, CpuDevice cpu, Tensor prompts, Tensor places, Tensor y, long promptRows, long B, long stride, long limit, long D)
         {
             int* place = (int*)places.Address;
-            RequirePlaces(op, place, promptRows, B, S);
+            RequirePlaces(op, place, promptRows, B, limit);
             // One thread: a copy of a few hundred kilobytes.
             for (long b = 0; b < B; b++, place += PlaceWidth)
             {
                 long bytes = place[1] * D * sizeof(float);
-                Buffer.MemoryCopy((float*)prompts.Address + place[0] * D, (float*)y.Address + (b * S + place[2]) * D, bytes, bytes);
+                Buffer.MemoryCopy((float*)prompts.Address + place[0] * D, (float*)y.Address + (b * stride + place[2]) * D, bytes, bytes);
             }
         }
 
-        public static void Backward(string op, CpuDevice cpu, Tensor places, Tensor dy, Tensor dprompts, long promptRows, long B, long S, long D, bool accumulate)
+        public static void Backward(string op, CpuDevice cpu, Tensor places, Tensor dy, Tensor dprompts, long promptRows, long B, long stride, long limit, long D, bool accumulate)
         {
-            RequirePlaces(op, (int*)places.Address, promptRows, B, S);
+            RequirePlaces(op, (int*)places.Address, promptRows, B, limit);
             CpuRows.Run(cpu, promptRows, D, new Kernel
             {
                 Places = (int*)places.Address,
                 Dy = (float*)dy.Address,
                 Dprompts = (float*)dprompts.Address,
                 B = B,
-                S = S,
+                Stride = stride,
                 D = D,
                 Accumulate = accumulate,
             });
         }
 
-        private static void RequirePlaces(string op, int* places, long promptRows, long B, long S)
+        private static void RequirePlaces(string op, int* places, long promptRows, long B, long limit)
         {
             for (long b = 0; b < B; b++)
             {
                 int* place = places + b * PlaceWidth;
                 long first = place[0], length = place[1], position = place[2];
-                if (first < 0 || length < 0 || position < 0 || first + length > promptRows || position + length > S)
-                    throw new ArgumentException($"{op}: places[{b}] is (first {first}, length {length}, position {position}), expected a range inside {promptRows} prompt rows and inside {S} positions.", nameof(places));
+                if (first < 0 || length < 0 || position < 0 || first + length > promptRows || position + length > limit)
+                    throw new ArgumentException($"{op}: places[{b}] is (first {first}, length {length}, position {position}), expected a range inside {promptRows} prompt rows and inside {limit} positions.", nameof(places));
             }
         }
 
@@ -144,7 +200,7 @@ public static partial class PromptGather
         {
             public int* Places;
             public float* Dy, Dprompts;
-            public long B, S, D;
+            public long B, Stride, D;
             public bool Accumulate;
 
             [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -161,7 +217,7 @@ public static partial class PromptGather
                         int* place = Places + b * PlaceWidth;
                         long i = row - place[0];
                         if (i >= 0 && i < place[1])
-                            Add<V>(target, Dy + (b * S + place[2] + i) * D);
+                            Add<V>(target, Dy + (b * Stride + place[2] + i) * D);
                     }
                 }
             }

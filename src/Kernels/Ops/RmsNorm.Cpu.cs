@@ -22,6 +22,9 @@ public static partial class RmsNorm
                 Epsilon = epsilon,
             });
 
+        public static void InverseRms(CpuDevice cpu, Tensor x, Tensor r, long rows, long D, float epsilon) =>
+            CpuRows.Run(cpu, rows, D, new InverseRmsKernel { X = (float*)x.Address, R = (float*)r.Address, D = D, Epsilon = epsilon });
+
         public static void Backward(CpuDevice cpu, Tensor x, Tensor w, Tensor r, Tensor dy, Tensor dx, long rows, long D, bool accumulate) =>
             CpuRows.Run(cpu, rows, D, new BackwardKernel
             {
@@ -33,6 +36,25 @@ public static partial class RmsNorm
                 D = D,
                 Accumulate = accumulate,
             });
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static float Reciprocal<V>(float* x, long D, float epsilon)
+            where V : unmanaged, ISimd<V> => (float)(1 / Math.Sqrt(RowMath.Dot<V>(x, x, D) / D + epsilon));
+
+        private struct InverseRmsKernel : IRowKernel
+        {
+            public float* X, R;
+            public long D;
+            public float Epsilon;
+
+            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            public readonly void Rows<V>(long first, long end)
+                where V : unmanaged, ISimd<V>
+            {
+                for (long row = first; row < end; row++)
+                    R[row] = Reciprocal<V>(X + row * D, D, Epsilon);
+            }
+        }
 
         private struct ForwardKernel : IRowKernel
         {
@@ -52,7 +74,7 @@ public static partial class RmsNorm
                         Add<V>(x, Delta + row * D, Sum + row * D);
                         x = Sum + row * D;
                     }
-                    float r = (float)(1 / Math.Sqrt(RowMath.Dot<V>(x, x, D) / D + Epsilon));
+                    float r = Reciprocal<V>(x, D, Epsilon);
                     if (R != null)
                         R[row] = r;
                     float* y = Y + row * D;

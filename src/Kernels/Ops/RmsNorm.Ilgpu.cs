@@ -10,6 +10,7 @@ public static partial class RmsNorm
 {
     internal static class Ilgpu
     {
+        /// <summary>Without y: r alone.</summary>
         public static void Forward(IlgpuDevice gpu, Tensor x, Tensor delta, Tensor sum, Tensor w, Tensor r, Tensor y, long rows, long D, float epsilon)
         {
             if (rows == 0)
@@ -27,6 +28,7 @@ public static partial class RmsNorm
                 Epsilon = epsilon,
                 Adds = !delta.IsEmpty,
                 Saves = !r.IsEmpty,
+                Norms = !y.IsEmpty,
                 Quads = GpuRows.Quads(D, x.Address | delta.Address | sum.Address | w.Address | y.Address),
             };
             gpu.Launch(kernel, GpuRows.WarpGroups(gpu, rows), gpu.Threads);
@@ -56,7 +58,7 @@ public static partial class RmsNorm
             public ArrayView<float> X, Delta, Sum, W, R, Y;
             public long Rows, D, Quads;
             public float Epsilon;
-            public GpuFlag Adds, Saves;
+            public GpuFlag Adds, Saves, Norms;
 
             public static void Run(ForwardKernel k)
             {
@@ -90,6 +92,8 @@ public static partial class RmsNorm
                     float r = (float)(1 / Math.Sqrt(GpuSums.Warp(squares) / k.D + k.Epsilon));
                     if (k.Saves && lane == 0)
                         k.R[row] = r;
+                    if (!k.Norms)
+                        continue;
                     // Each lane reads what it has read or written itself: Sum is X where nothing is added.
                     for (long q = lane; q < k.Quads; q += warp)
                     {

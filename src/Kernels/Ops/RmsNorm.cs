@@ -76,6 +76,31 @@ public static partial class RmsNorm
         }
     }
 
+    /// <summary>r alone: for a Backward whose Forward's y is not needed again.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="x">f32 [rows, D].</param>
+    /// <param name="r">f32 [rows], overwritten: the same bits that Forward writes.</param>
+    /// <param name="rows">Rows, 0 or more.</param>
+    /// <param name="D">Width of a row, 1 or more.</param>
+    /// <param name="epsilon">layer_norm_epsilon of the model, 0 or more.</param>
+    /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
+    /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
+    public static void InverseRms(ComputeDevice device, Tensor x, Tensor r, long rows, long D, float epsilon)
+    {
+        const string Op = "RmsNorm.InverseRms";
+        Require.Dim(Op, D, nameof(D));
+        Require.Shape(Op, device, x, nameof(x), DType.F32, "[rows, D]", rows, D);
+        Require.Shape(Op, device, r, nameof(r), DType.F32, "[rows]", rows);
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.InverseRms(cpu, x, r, rows, D, epsilon); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(gpu, x, default, default, default, r, default, rows, D, epsilon); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
+    }
+
     /// <summary>dx from dy.</summary>
     /// <param name="device">Where the tensors lie.</param>
     /// <param name="x">f32 [rows, D], Forward's input (AddForward's sum).</param>

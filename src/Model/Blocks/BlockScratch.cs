@@ -18,20 +18,11 @@ internal sealed class BlockScratch(ComputeDevice device) : IDisposable
         Key,
         Value,
         Context,
-        Probabilities,
-        DProbabilities,
-        DQuery,
-        DKey,
-        DValue,
-        DContext,
         Gate,
         Up,
-        DGate,
-        DUp,
         DInner,
         Sublayer0,
         Sublayer1,
-        Sublayer2,
     }
 
     public ComputeDevice Device => device;

@@ -7,29 +7,27 @@ using IptNative.Model.Config;
 namespace IptNative.Model.Blocks;
 
 /// <summary>bias[h, k - q] of one stack (HF: T5Attention.compute_bias, block 0's table).</summary>
-/// <remarks>A length's bias is the middle of a longer one's, but its rows lie tight: each length has its own [H, 2 T - 1] table, made when first met and kept.</remarks>
 internal sealed class PositionBias(BlockWeights weights, string stack, bool bidirectional) : IDisposable
 {
-    private readonly Dictionary<int, DeviceBuffer> _byLength = [];
     private readonly Tensor _table = weights.Vector($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+    private DeviceBuffer? _byDistance;
+    private int _length;
 
-    /// <summary>The bias of self-attention over <paramref name="length"/> positions.</summary>
-    /// <param name="length">T, 1 or more.</param>
-    /// <returns>f32 [H, 2 T - 1].</returns>
-    public Tensor ByDistance(int length)
+    /// <summary>The bias of self-attention over up to <paramref name="longest"/> positions: one table serves all shorter examples.</summary>
+    /// <param name="longest">1 or more.</param>
+    public DistanceBias ByDistance(int longest)
     {
-        if (_byLength.TryGetValue(length, out DeviceBuffer? held))
-            return held.Tensor;
-        T5Config config = weights.Config;
-        DeviceBuffer made = weights.Device.Allocate(DType.F32, config.NumHeads * (2L * length - 1), $"{stack} position bias");
-        RelativePositionBias.ForwardByDistance(weights.Device, _table, made.Tensor, config.RelativeAttentionNumBuckets, config.NumHeads, length, length, bidirectional, config.RelativeAttentionMaxDistance);
-        _byLength.Add(length, made);
-        return made.Tensor;
+        if (_byDistance is null || _length < longest)
+        {
+            T5Config config = weights.Config;
+            _byDistance?.Dispose();
+            _byDistance = null;
+            _byDistance = weights.Device.Allocate(DType.F32, config.NumHeads * (2L * longest - 1), $"{stack} position bias");
+            RelativePositionBias.ForwardByDistance(weights.Device, _table, _byDistance.Tensor, config.RelativeAttentionNumBuckets, config.NumHeads, longest, longest, bidirectional, config.RelativeAttentionMaxDistance);
+            _length = longest;
+        }
+        return new DistanceBias(_byDistance.Tensor, _length);
     }
 
-    public void Dispose()
-    {
-        foreach (DeviceBuffer buffer in _byLength.Values)
-            buffer.Dispose();
-    }
+    public void Dispose() => _byDistance?.Dispose();
 }

@@ -15,6 +15,9 @@ internal sealed class RaggedRows
     /// <summary>Rows of the longest example.</summary>
     public int MaxLength { get; private set; }
 
+    /// <summary>[Examples + 1], ascending from 0: where each example begins, and the number of rows.</summary>
+    public ReadOnlySpan<int> Offsets => _offsets.AsSpan(0, Examples + 1);
+
     /// <summary>First row of an example.</summary>
     /// <param name="example">0 to <see cref="Examples"/> (one past the last row).</param>
     public int Offset(int example) => _offsets[example];

@@ -26,7 +26,7 @@ internal enum AttentionKind
 /// Forward   n = RMSNorm(x);  q = n Wq^T;  k, v = m Wk^T, m Wv^T with m = n or the encoder's output;  p = softmax(q k^T + bias);  c = p v;  y = x + c Wo^T
 /// Backward  dc = dy Wo;  dp = dc v^T;  dv = p^T dc;  ds from the softmax;  dq = ds k;  dk = ds^T q;  dn = dq Wq (+ dk Wk + dv Wv);
 ///           dx = dy + RMSNorm's vjp of dn;  cross: dm += dk Wk + dv Wv.  c itself is not needed: Wo is frozen.
-/// Shapes    x, y, dy: [R, D] packed rows;  m: [Rm, D];  q, k, v: [R or Rm, H*K];  p of one example at a time: [H, Tq, Tk].
+/// Shapes    x, y, dy: [R, D] packed rows;  m: [Rm, D];  q, k, v: [R or Rm, H*K];  p is never whole (PackedAttention).
 /// </remarks>
 internal sealed class T5LayerAttention
 {
@@ -64,18 +64,14 @@ internal sealed class T5LayerAttention
     /// <param name="memoryRows">Cross: where its examples lie; else <paramref name="rows"/>.</param>
     /// <param name="bias">The stack's position bias; unused by cross-attention.</param>
     /// <param name="y">f32 [R, D], overwritten; not <paramref name="x"/>.</param>
-    public void Forward(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor y)
+    /// <param name="keep">Query, Key and Value to fill; empty tensors where nothing is kept.</param>
+    public void Forward(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor y, in SublayerTape keep = default)
     {
         ComputeDevice device = _scratch.Device;
-        Projections(x, rows.Rows, memory, memoryRows.Rows, out Tensor q, out Tensor k, out Tensor v);
-        Tensor context = _scratch.Take(Slot.Context, q.Elements);
-        for (int b = 0; b < rows.Examples; b++)
-        {
-            var e = new Example(this, rows, memoryRows, b);
-            Tensor p = Probabilities(e, q, k, bias);
-            // c = p v
-            Gemm.Run(device, e.PerHead(p, e.Scores, v, e.KeyHeads, context, e.QueryHeads, e.Queries, _config.DKv, e.Keys));
-        }
+        Projections(x, rows.Rows, memory, memoryRows.Rows, keep, out Tensor q, out Tensor k, out Tensor v);
+        // Where nothing keeps the queries, the context takes their place.
+        Tensor context = keep.Query.IsEmpty ? q : _scratch.Take(Slot.Context, q.Elements);
+        PackedAttention.Forward(device, q, k, v, Bias(bias, rows), context, rows.Offsets, memoryRows.Offsets, _config.NumHeads, _config.DKv, _kind == AttentionKind.DecoderSelf);
         Elementwise.Copy(device, x, y, x.Elements);
         Linear.ForwardAccumulate(device, context, _o, y, rows.Rows, _config.InnerDim, _config.DModel);
     }
@@ -88,32 +84,24 @@ internal sealed class T5LayerAttention
     /// <param name="bias">The stack's position bias; unused by cross-attention.</param>
     /// <param name="dx">f32 [R, D]: dy in, dx out.</param>
     /// <param name="dmemory">Cross: f32 [Rm, D], added to; else empty.</param>
+    /// <param name="kept">What Forward kept; overwritten.</param>
     /// <param name="memoryOnly">Cross: leave dx as it is. True in the decoder's first block: below it lies nothing that is tuned.</param>
-    public void BackwardInPlace(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor dx, Tensor dmemory, bool memoryOnly = false)
+    public void BackwardInPlace(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor dx, Tensor dmemory, in SublayerTape kept = default, bool memoryOnly = false)
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim, dKv = _config.DKv;
-        Projections(x, rows.Rows, memory, memoryRows.Rows, out Tensor q, out Tensor k, out Tensor v);
-        Tensor dq = _scratch.Take(Slot.DQuery, q.Elements);
-        Tensor dk = _scratch.Take(Slot.DKey, k.Elements);
-        Tensor dv = _scratch.Take(Slot.DValue, v.Elements);
+        Tensor r = _scratch.Take(Slot.InverseRms, rows.Rows);
+        Tensor q = kept.Query, k = kept.Key, v = kept.Value;
+        if (q.IsEmpty)
+            Projections(x, rows.Rows, memory, memoryRows.Rows, default, out q, out k, out v);
+        else if (!memoryOnly)
+            RmsNorm.InverseRms(device, x, r, rows.Rows, d, _config.LayerNormEpsilon);
         // forward: y = x + c Wo^T, so:
-        Tensor dcontext = _scratch.Take(Slot.DContext, q.Elements);
+        Tensor dcontext = _scratch.Take(Slot.Context, q.Elements);
         Linear.Backward(device, dx, _o, dcontext, rows.Rows, inner, d);
-        for (int b = 0; b < rows.Examples; b++)
-        {
-            var e = new Example(this, rows, memoryRows, b);
-            Tensor p = Probabilities(e, q, k, bias);
-            Tensor dp = _scratch.Take(Slot.DProbabilities, p.Elements);
-            // forward: c = p v, so: dp = dc v^T, dv = p^T dc
-            Gemm.Run(device, e.PerHead(dcontext, e.QueryHeads, v, e.KeyHeads, dp, e.Scores, e.Queries, e.Keys, dKv) with { TransB = true });
-            Gemm.Run(device, e.PerHead(p, e.Scores, dcontext, e.QueryHeads, dv, e.KeyHeads, e.Keys, dKv, e.Queries) with { TransA = true });
-            AttentionProbabilities.Backward(device, p, dp, dp, (long)_config.NumHeads * e.Queries, e.Keys);
-            // forward: s = q k^T, so: dq = ds k, dk = ds^T q
-            if (!memoryOnly)
-                Gemm.Run(device, e.PerHead(dp, e.Scores, k, e.KeyHeads, dq, e.QueryHeads, e.Queries, dKv, e.Keys));
-            Gemm.Run(device, e.PerHead(dp, e.Scores, q, e.QueryHeads, dk, e.KeyHeads, e.Keys, dKv, e.Queries) with { TransA = true });
-        }
+        // The gradients take the places of q, k and v, which nothing reads any more.
+        Tensor dq = memoryOnly ? default : q, dk = k, dv = v;
+        PackedAttention.Backward(device, q, k, v, Bias(bias, rows), dcontext, dq, dk, dv, rows.Offsets, memoryRows.Offsets, _config.NumHeads, dKv, _kind == AttentionKind.DecoderSelf);
         if (_kind == AttentionKind.Cross)
         {
             Linear.BackwardAccumulate(device, dk, _k, dmemory, memoryRows.Rows, d, inner);
@@ -128,83 +116,24 @@ internal sealed class T5LayerAttention
             Linear.BackwardAccumulate(device, dk, _k, dn, rows.Rows, d, inner);
             Linear.BackwardAccumulate(device, dv, _v, dn, rows.Rows, d, inner);
         }
-        RmsNorm.BackwardAccumulate(device, x, _norm, _scratch.Take(Slot.InverseRms, rows.Rows), dn, dx, rows.Rows, d);
+        RmsNorm.BackwardAccumulate(device, x, _norm, r, dn, dx, rows.Rows, d);
     }
 
     // n = RMSNorm(x); q from n; k and v from n or from the encoder's output. The inverse RMS stays in its slot.
-    private void Projections(Tensor x, int rows, Tensor memory, int memoryRows, out Tensor q, out Tensor k, out Tensor v)
+    private void Projections(Tensor x, int rows, Tensor memory, int memoryRows, in SublayerTape keep, out Tensor q, out Tensor k, out Tensor v)
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim;
         Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
         Tensor m = _kind == AttentionKind.Cross ? memory : n;
-        q = _scratch.Take(Slot.Query, (long)rows * inner);
-        k = _scratch.Take(Slot.Key, (long)memoryRows * inner);
-        v = _scratch.Take(Slot.Value, (long)memoryRows * inner);
+        q = keep.Query.IsEmpty ? _scratch.Take(Slot.Query, (long)rows * inner) : keep.Query;
+        k = keep.Key.IsEmpty ? _scratch.Take(Slot.Key, (long)memoryRows * inner) : keep.Key;
+        v = keep.Value.IsEmpty ? _scratch.Take(Slot.Value, (long)memoryRows * inner) : keep.Value;
         Linear.Forward(device, n, _q, q, rows, d, inner);
         Linear.Forward(device, m, _k, k, memoryRows, d, inner);
         Linear.Forward(device, m, _v, v, memoryRows, d, inner);
     }
 
-    // p = softmax(q k^T + bias) of one example, all heads.
-    private Tensor Probabilities(in Example e, Tensor q, Tensor k, PositionBias bias)
-    {
-        ComputeDevice device = _scratch.Device;
-        Tensor p = _scratch.Take(Slot.Probabilities, (long)_config.NumHeads * e.Queries * e.Keys);
-        Gemm.Run(device, e.PerHead(q, e.QueryHeads, k, e.KeyHeads, p, e.Scores, e.Queries, e.Keys, _config.DKv) with { TransB = true });
-        Tensor table = _kind == AttentionKind.Cross ? default : bias.ByDistance(e.Queries);
-        AttentionProbabilities.ForwardInPlace(device, p, table, new KeyMask(default, default, Causal: _kind == AttentionKind.DecoderSelf), 1, _config.NumHeads, e.Queries, e.Keys, BiasLayout.ByDistance);
-        return p;
-    }
-
-    // Where an operand of one example's batched products lies: first element, row step, step from head to head.
-    private readonly record struct Heads(long Start, long RowStep, long HeadStep, int Rows);
-
-    private readonly struct Example
-    {
-        private readonly int _heads;
-
-        public Example(T5LayerAttention layer, RaggedRows rows, RaggedRows memoryRows, int b)
-        {
-            int inner = layer._config.InnerDim, dKv = layer._config.DKv;
-            _heads = layer._config.NumHeads;
-            Queries = rows.Length(b);
-            Keys = memoryRows.Length(b);
-            QueryHeads = new Heads((long)rows.Offset(b) * inner, inner, dKv, Queries);
-            KeyHeads = new Heads((long)memoryRows.Offset(b) * inner, inner, dKv, Keys);
-            Scores = new Heads(0, Keys, (long)Queries * Keys, Queries);
-        }
-
-        public int Queries { get; }
-
-        public int Keys { get; }
-
-        public Heads QueryHeads { get; }
-
-        public Heads KeyHeads { get; }
-
-        public Heads Scores { get; }
-
-        // One product per head, addressed where the heads lie: no copy, no transpose in memory.
-        public GemmArgs PerHead(Tensor a, Heads inA, Tensor b, Heads inB, Tensor c, Heads inC, int m, int n, int k) => new()
-        {
-            A = View(a, inA),
-            B = View(b, inB),
-            C = View(c, inC),
-            M = m,
-            N = n,
-            K = k,
-            LdA = inA.RowStep,
-            LdB = inB.RowStep,
-            LdC = inC.RowStep,
-            Batches = _heads,
-            InnerBatches = _heads,
-            StrideA = new BatchStride(0, inA.HeadStep),
-            StrideB = new BatchStride(0, inB.HeadStep),
-            StrideC = new BatchStride(0, inC.HeadStep),
-        };
-
-        private static Tensor View(Tensor whole, Heads heads) => whole.Slice(heads.Start, whole.Elements - heads.Start);
-    }
+    private DistanceBias Bias(PositionBias bias, RaggedRows rows) => _kind == AttentionKind.Cross ? default : bias.ByDistance(rows.MaxLength);
 }

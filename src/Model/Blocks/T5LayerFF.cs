@@ -10,7 +10,7 @@ namespace IptNative.Model.Blocks;
 /// <remarks>
 /// Forward   n = RMSNorm(x);  h0 = n wi_0^T, h1 = n wi_1^T;  g = act(h0) h1;  y = x + g wo^T
 /// Backward  dg = dy wo;  (dh0, dh1) from g's vjp;  dn = dh0 wi_0 + dh1 wi_1;  dx = dy + RMSNorm's vjp of dn.
-/// Shapes    x, y, dy: [R, D] packed rows;  h0, h1: [R, F].  Nothing is saved: h0 and h1 are recomputed from x.
+/// Shapes    x, y, dy: [R, D] packed rows;  h0, h1: [R, F], taken from the tape where it has them, else computed again from x.
 /// </remarks>
 internal sealed class T5LayerFF
 {
@@ -39,10 +39,11 @@ internal sealed class T5LayerFF
     /// <param name="x">f32 [R, D].</param>
     /// <param name="y">f32 [R, D], overwritten; not <paramref name="x"/>.</param>
     /// <param name="rows">R, 1 or more.</param>
-    public void Forward(Tensor x, Tensor y, int rows)
+    /// <param name="keep">Gate and Up to fill; empty tensors where nothing is kept.</param>
+    public void Forward(Tensor x, Tensor y, int rows, in SublayerTape keep = default)
     {
         ComputeDevice device = _scratch.Device;
-        Inner(x, rows, out Tensor h0, out Tensor h1);
+        Inner(x, rows, keep, out Tensor h0, out Tensor h1);
         Tensor g = _scratch.Take(Slot.DInner, h0.Elements);
         if (_config.IsGated && _config.IsRelu)
             GatedRelu.Forward(device, h0, h1, g, g.Elements);
@@ -60,50 +61,49 @@ internal sealed class T5LayerFF
     /// <param name="x">f32 [R, D], Forward's input.</param>
     /// <param name="dx">f32 [R, D]: dy in, dx out.</param>
     /// <param name="rows">R, 1 or more.</param>
-    public void BackwardInPlace(Tensor x, Tensor dx, int rows)
+    /// <param name="kept">What Forward kept; overwritten.</param>
+    public void BackwardInPlace(Tensor x, Tensor dx, int rows, in SublayerTape kept = default)
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, f = _config.DFf;
-        Inner(x, rows, out Tensor h0, out Tensor h1);
+        Tensor r = _scratch.Take(Slot.InverseRms, rows);
+        Tensor h0 = kept.Gate, h1 = kept.Up;
+        if (h0.IsEmpty)
+            Inner(x, rows, default, out h0, out h1);
+        else
+            RmsNorm.InverseRms(device, x, r, rows, d, _config.LayerNormEpsilon);
         // forward: y = x + g wo^T, so:
         Tensor dg = _scratch.Take(Slot.DInner, h0.Elements);
         Linear.Backward(device, dx, _wo, dg, rows, f, d);
-        Tensor dh0 = _scratch.Take(Slot.DGate, h0.Elements);
-        Tensor dn = _scratch.Take(Slot.Norm, (long)rows * d);
-        if (_config.IsGated)
-        {
-            Tensor dh1 = _scratch.Take(Slot.DUp, h1.Elements);
-            if (_config.IsRelu)
-                GatedRelu.Backward(device, h0, h1, dg, dh0, dh1, dg.Elements);
-            else
-                GatedGelu.Backward(device, h0, h1, dg, dh0, dh1, dg.Elements);
-            Linear.Backward(device, dh0, _wi0, dn, rows, d, f);
-            Linear.BackwardAccumulate(device, dh1, _wi1, dn, rows, d, f);
-        }
+        // The gradients take the place of h0 and h1, which nothing reads any more.
+        if (_config.IsGated && _config.IsRelu)
+            GatedRelu.Backward(device, h0, h1, dg, h0, h1, dg.Elements);
+        else if (_config.IsGated)
+            GatedGelu.Backward(device, h0, h1, dg, h0, h1, dg.Elements);
+        else if (_config.IsRelu)
+            Relu.Backward(device, h0, dg, h0, dg.Elements);
         else
-        {
-            if (_config.IsRelu)
-                Relu.Backward(device, h0, dg, dh0, dg.Elements);
-            else
-                Gelu.Backward(device, h0, dg, dh0, dg.Elements);
-            Linear.Backward(device, dh0, _wi0, dn, rows, d, f);
-        }
-        RmsNorm.BackwardAccumulate(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), dn, dx, rows, d);
+            Gelu.Backward(device, h0, dg, h0, dg.Elements);
+        Tensor dn = _scratch.Take(Slot.Norm, (long)rows * d);
+        Linear.Backward(device, h0, _wi0, dn, rows, d, f);
+        if (_config.IsGated)
+            Linear.BackwardAccumulate(device, h1, _wi1, dn, rows, d, f);
+        RmsNorm.BackwardAccumulate(device, x, _norm, r, dn, dx, rows, d);
     }
 
     // n = RMSNorm(x), h0 = n wi_0^T, h1 = n wi_1^T; the inverse RMS stays in its slot.
-    private void Inner(Tensor x, int rows, out Tensor h0, out Tensor h1)
+    private void Inner(Tensor x, int rows, in SublayerTape keep, out Tensor h0, out Tensor h1)
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, f = _config.DFf;
         Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
-        h0 = _scratch.Take(Slot.Gate, (long)rows * f);
+        h0 = keep.Gate.IsEmpty ? _scratch.Take(Slot.Gate, (long)rows * f) : keep.Gate;
         Linear.Forward(device, n, _wi0, h0, rows, d, f);
         h1 = default;
         if (!_config.IsGated)
             return;
-        h1 = _scratch.Take(Slot.Up, (long)rows * f);
+        h1 = keep.Up.IsEmpty ? _scratch.Take(Slot.Up, (long)rows * f) : keep.Up;
         Linear.Forward(device, n, _wi1, h1, rows, d, f);
     }
 }

@@ -10,7 +10,7 @@ public sealed record CheckpointOpenOptions
     /// <summary>Search all weights for NaN and infinity (true). Costs one pass over the bytes, which the first forward pass then need not fetch.</summary>
     public bool CheckFinite { get; init; } = true;
 
-    /// <summary>Compare the bytes with the check sums that .bin files carry (false); an export does.</summary>
+    /// <summary>Compare the bytes with the check sums that .bin files and packages carry (false). Checkpoints of up to 64 MiB always are; an export always does.</summary>
     public bool VerifyChecksums { get; init; }
 
     /// <summary>A configuration to use in place of the checkpoint's own; not for packages and ONNX files. Null for its own.</summary>
@@ -22,6 +22,9 @@ public sealed record CheckpointOpenOptions
 
 public abstract partial class Checkpoint
 {
+    // Hashing so much takes well under a tenth of a second, which nobody waits for; larger checkpoints would pay seconds for every start.
+    private const long AlwaysVerifiedBytes = 64 << 20;
+
     /// <summary>Opens a checkpoint of any format that is read.</summary>
     /// <param name="path">
     /// A folder (searched for package.json, model.safetensors, its index, pytorch_model.bin, its index, encoder_model.onnx, in this order);
@@ -50,7 +53,7 @@ public abstract partial class Checkpoint
         }
         try
         {
-            if (options.VerifyChecksums)
+            if (options.VerifyChecksums || checkpoint.Files.Sum(f => new FileInfo(f).Length) <= AlwaysVerifiedBytes)
                 checkpoint.VerifyChecksums();
             if (options.CheckFinite)
                 checkpoint.CheckFinite();

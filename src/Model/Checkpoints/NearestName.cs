@@ -2,15 +2,21 @@
 namespace IptNative.Model.Checkpoints;
 
 /// <summary>The nearest of a list of names by edit distance.</summary>
-internal static class NearestName
+public static class NearestName
 {
     // Beyond this the list is not searched: a message must not cost seconds on a hostile file.
     private const int MaxNames = 4096;
     private const int MaxLength = 256;
 
-    /// <summary>A phrase: how many names there are and which is nearest.</summary>
-    public static string Among(IReadOnlyCollection<string> names, string wanted)
+    /// <summary>The nearest name.</summary>
+    /// <param name="names">What there is.</param>
+    /// <param name="wanted">What was asked for.</param>
+    /// <param name="atMost">Most edits by which a name may differ; what is further off was not meant.</param>
+    /// <returns>The first of the nearest, or null.</returns>
+    public static string? Of(IEnumerable<string> names, string wanted, int atMost = int.MaxValue)
     {
+        ArgumentNullException.ThrowIfNull(names);
+        ArgumentNullException.ThrowIfNull(wanted);
         string? best = null;
         int bestDistance = int.MaxValue;
         foreach (string name in names.Take(MaxNames))
@@ -21,8 +27,14 @@ internal static class NearestName
             if (d < bestDistance)
                 (best, bestDistance) = (name, d);
         }
+        return bestDistance <= atMost ? best : null;
+    }
+
+    /// <summary>A phrase: how many names there are and which is nearest.</summary>
+    internal static string Among(IReadOnlyCollection<string> names, string wanted)
+    {
         string count = names.Count == 1 ? "there is 1 tensor" : $"there are {names.Count} tensors";
-        return best is null ? count : $"{count}, the nearest name is '{best}'";
+        return Of(names, wanted) is not { } best ? count : $"{count}, the nearest name is '{best}'";
     }
 
     private static int Distance(string a, string b)

@@ -49,11 +49,26 @@ public sealed class SafetensorsWriter
         return Add(weight.Name, new Entry(weight.DType, weight.Shape, weight.ByteLength, stream => WriteMemory(stream, weight.Address, weight.ByteLength)));
     }
 
+    /// <summary>Adds a tensor whose bytes are made while the file is written.</summary>
+    /// <param name="name">Unique, not <c>__metadata__</c>.</param>
+    /// <param name="type">Element type.</param>
+    /// <param name="shape">Dimensions.</param>
+    /// <param name="write">Writes exactly the shape's bytes.</param>
+    /// <returns>This writer.</returns>
+    /// <exception cref="ArgumentException">The name is taken, or the type has no safetensors name (i4).</exception>
+    public SafetensorsWriter Add(string name, DType type, TensorShape shape, Action<Stream> write) => Add(name, new Entry(type, shape, type.ByteLength(shape.Elements), write));
+
     /// <summary>Writes the file under a temporary name and renames it.</summary>
     /// <param name="path">The file to make or replace.</param>
     /// <exception cref="IOException">The folder is missing or cannot be written.</exception>
-    public void Save(string path)
+    public void Save(string path) => AtomicFile.Write(path, WriteTo);
+
+    /// <summary>Writes the file's bytes.</summary>
+    /// <param name="stream">Written from where it stands.</param>
+    /// <exception cref="IOException">The stream cannot be written.</exception>
+    public void WriteTo(Stream stream)
     {
+        ArgumentNullException.ThrowIfNull(stream);
         KeyValuePair<string, Entry>[] order = [.. _entries.OrderByDescending(e => e.Value.DType.Bits()).ThenBy(e => e.Key, StringComparer.Ordinal)];
         using var header = new MemoryStream();
         using (var json = new Utf8JsonWriter(header))
@@ -83,15 +98,12 @@ public sealed class SafetensorsWriter
         while (header.Length % 8 != 0)
             header.WriteByte((byte)' ');
 
-        AtomicFile.Write(path, stream =>
-        {
-            Span<byte> length = stackalloc byte[8];
-            BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
-            stream.Write(length);
-            header.WriteTo(stream);
-            foreach ((_, Entry e) in order)
-                e.Write(stream);
-        });
+        Span<byte> length = stackalloc byte[8];
+        BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
+        stream.Write(length);
+        header.WriteTo(stream);
+        foreach ((_, Entry e) in order)
+            e.Write(stream);
     }
 
     private static string TypeName(DType type) => type == DType.Bool ? "BOOL" : type.Name().ToUpperInvariant();

@@ -17,6 +17,9 @@ namespace IptNative.Model.Forward;
 /// </remarks>
 public sealed class FrozenT5 : IDisposable
 {
+    // Asked once: the answer is an object, and a repeated pass allocates nothing.
+    private static readonly long AvailableMemory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+
     private readonly FrozenWeights _weights;
     private readonly FrozenT5Options _options;
     private readonly InputAssembler _inputs;
@@ -32,6 +35,8 @@ public sealed class FrozenT5 : IDisposable
     private readonly GrowingBuffer _decoderBias;
     private readonly List<GrowingBuffer> _encoderTape = [];
     private readonly List<GrowingBuffer> _decoderTape = [];
+    private readonly List<GrowingBuffer> _encoderInside = [];
+    private readonly List<GrowingBuffer> _decoderInside = [];
     private int _encoderBiasLength;
     private int _decoderBiasLength;
 
@@ -61,6 +66,21 @@ public sealed class FrozenT5 : IDisposable
     /// <summary>Bytes of f32 copies made so far of weights that are stored as f16 or bf16 (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
     public long ExpandedBytes => _weights.ExpandedBytes;
 
+    /// <summary>Bytes of hidden states and kept activations held between two passes.</summary>
+    internal long TapeBytes
+    {
+        get
+        {
+            long bytes = _encoderHidden.Bytes + _decoderHidden.Bytes;
+            foreach (List<GrowingBuffer> buffers in (ReadOnlySpan<List<GrowingBuffer>>)[_encoderTape, _decoderTape, _encoderInside, _decoderInside])
+            {
+                foreach (GrowingBuffer buffer in buffers)
+                    bytes += buffer.Bytes;
+            }
+            return bytes;
+        }
+    }
+
     internal FrozenWeights Weights => _weights;
 
     internal Tensor Shared { get; }
@@ -89,9 +109,11 @@ public sealed class FrozenT5 : IDisposable
     /// <returns>Valid until the next call.</returns>
     /// <exception cref="ArgumentException">The batch or an example is empty, an id is outside the vocabulary, or a prompt is missing or as wide as another model's.</exception>
     /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
+    /// <exception cref="InsufficientMemoryException">The texts are too long for this machine.</exception>
     public EncodedBatch Encode(T5Batch batch, PromptTable? prompts = null, TapeDetail tape = TapeDetail.None)
     {
         ArgumentNullException.ThrowIfNull(batch);
+        BatchChecks.RequireAttentionMemory(batch.Count, BatchChecks.SourceLength(batch, prompts, Config), Config, AvailableMemory);
         (Tensor embeds, Tensor mask, Tensor places, int S) = _inputs.Source(batch, prompts);
         int B = batch.Count;
         int D = Config.DModel;
@@ -101,7 +123,8 @@ public sealed class FrozenT5 : IDisposable
         run.Input(T5RuntimeGraph.PositionBias, Bias(_encoderBias, ref _encoderBiasLength, "encoder", S), 1, Config.NumHeads, S, S);
         Tensor hidden = _encoderHidden.Take((long)B * S * D);
         run.Output(T5RuntimeGraph.EncoderHidden, hidden, B, S, D);
-        BindTape(run, "encoder", tape, _encoded.TapeList, _encoderTape, embeds, B, S);
+        BindTape(run, Session("encoder", tape).Graph, _encoded.TapeList, _encoderTape, embeds, B, S);
+        BindInside(run, Session("encoder", tape).Graph, _encoded.Inside, _encoderInside, B, S, S);
         run.Run();
 
         _encoded.Batch = B;
@@ -120,7 +143,10 @@ public sealed class FrozenT5 : IDisposable
     /// <returns>Logits of every target position. Valid until the next call.</returns>
     /// <exception cref="ArgumentException">The batch is another than the encoded one, has no labels, or a label is outside the vocabulary.</exception>
     /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
-    public DecodedBatch Score(EncodedBatch encoded, T5Batch batch, TapeDetail tape = TapeDetail.None)
+    public DecodedBatch Score(EncodedBatch encoded, T5Batch batch, TapeDetail tape = TapeDetail.None) => Decode(encoded, batch, tape, withLogits: true);
+
+    /// <summary>Score; without logits where another head follows.</summary>
+    internal DecodedBatch Decode(EncodedBatch encoded, T5Batch batch, TapeDetail tape, bool withLogits)
     {
         ArgumentNullException.ThrowIfNull(encoded);
         ArgumentNullException.ThrowIfNull(batch);
@@ -129,20 +155,26 @@ public sealed class FrozenT5 : IDisposable
         (Tensor embeds, Tensor labels, int T) = _inputs.Target(batch);
         int B = batch.Count;
         int D = Config.DModel;
-        GraphBinding run = Binding("decoder", tape);
+        string graph = withLogits ? "decoder" : "headless";
+        GraphBinding run = Binding(graph, tape);
         run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, T, D);
         run.Input(T5RuntimeGraph.EncoderHidden, encoded.Hidden, B, encoded.SourceLength, D);
         run.Input(T5RuntimeGraph.KeyMask, encoded.Mask, B, encoded.SourceLength);
         run.Input(T5RuntimeGraph.PositionBias, Bias(_decoderBias, ref _decoderBiasLength, "decoder", T), 1, Config.NumHeads, T, T);
-        Tensor logits = _logits.Take((long)B * T * Config.VocabSize);
-        run.Output(T5RuntimeGraph.Logits, logits, B, T, Config.VocabSize);
+        Tensor logits = default;
+        if (withLogits)
+        {
+            logits = _logits.Take((long)B * T * Config.VocabSize);
+            run.Output(T5RuntimeGraph.Logits, logits, B, T, Config.VocabSize);
+        }
         _decoded.Hidden = default;
         if (tape != TapeDetail.None)
         {
             _decoded.Hidden = _decoderHidden.Take((long)B * T * D);
             run.Output(T5RuntimeGraph.DecoderHidden, _decoded.Hidden, B, T, D);
         }
-        BindTape(run, "decoder", tape, _decoded.TapeList, _decoderTape, embeds, B, T);
+        BindTape(run, Session(graph, tape).Graph, _decoded.TapeList, _decoderTape, embeds, B, T);
+        BindInside(run, Session(graph, tape).Graph, _decoded.Inside, _decoderInside, B, T, encoded.SourceLength);
         run.Run();
 
         _decoded.Batch = B;
@@ -171,7 +203,7 @@ public sealed class FrozenT5 : IDisposable
             binding.Dispose();
         foreach (GraphSession session in _sessions.Values)
             session.Dispose();
-        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape])
+        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape, .. _encoderInside, .. _decoderInside])
             buffer.Dispose();
         _inputs.Dispose();
         _weights.Dispose();
@@ -188,6 +220,7 @@ public sealed class FrozenT5 : IDisposable
             {
                 "encoder" => T5RuntimeGraph.Encoder(Config, tape),
                 "decoder" => T5RuntimeGraph.Decoder(Config, tape),
+                "headless" => T5RuntimeGraph.Decoder(Config, tape, logits: false),
                 "cross" => T5RuntimeGraph.Cross(Config),
                 _ => T5RuntimeGraph.Step(Config),
             };
@@ -210,21 +243,38 @@ public sealed class FrozenT5 : IDisposable
         return binding;
     }
 
-    private void BindTape(GraphBinding run, string graph, TapeDetail tape, List<Tensor> list, List<GrowingBuffer> buffers, Tensor embeds, int batch, int length)
+    private void BindTape(GraphBinding run, RuntimeGraph graph, List<Tensor> list, List<GrowingBuffer> buffers, Tensor embeds, int batch, int length)
     {
         list.Clear();
-        if (tape == TapeDetail.None)
+        if (graph.Tape.Count == 0)
             return;
         list.Add(embeds);
-        IReadOnlyList<string> names = Session(graph, tape).Graph.Tape;
-        for (int i = 0; i < names.Count; i++)
+        for (int i = 0; i < graph.Tape.Count; i++)
         {
-            if (i == buffers.Count)
-                buffers.Add(new GrowingBuffer(Device, DType.F32, $"{graph} tape"));
-            Tensor tensor = buffers[i].Take((long)batch * length * Config.DModel);
-            run.Output(names[i], tensor, batch, length, Config.DModel);
+            Tensor tensor = Take(buffers, i, (long)batch * length * Config.DModel);
+            run.Output(graph.Tape[i], tensor, batch, length, Config.DModel);
             list.Add(tensor);
         }
+    }
+
+    private void BindInside(GraphBinding run, RuntimeGraph graph, List<Tensor> list, List<GrowingBuffer> buffers, int batch, int length, int source)
+    {
+        list.Clear();
+        for (int i = 0; i < graph.Inside.Count; i++)
+        {
+            InsideOutput output = graph.Inside[i];
+            int rows = output.OfSource ? source : length;
+            Tensor tensor = Take(buffers, i, (long)batch * rows * output.Width);
+            run.Output(output.Name, tensor, batch, rows, output.Width);
+            list.Add(tensor);
+        }
+    }
+
+    private Tensor Take(List<GrowingBuffer> buffers, int index, long elements)
+    {
+        if (index == buffers.Count)
+            buffers.Add(new GrowingBuffer(Device, DType.F32, "activation tape"));
+        return buffers[index].Take(elements);
     }
 
     // [H, L, L], made anew only when the length changes: filling it costs a thousandth of the pass that reads it in every block.

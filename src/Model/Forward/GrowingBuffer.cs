@@ -10,6 +10,9 @@ internal sealed class GrowingBuffer(CpuDevice device, DType type, string purpose
     private DeviceBuffer? _buffer;
     private long _elements;
 
+    /// <summary>Bytes held.</summary>
+    public long Bytes => type.ByteLength(_elements);
+
     /// <summary>Memory for <paramref name="elements"/> elements; what was there stays only where it already fitted.</summary>
     public Tensor Take(long elements)
     {

@@ -38,7 +38,7 @@ internal sealed unsafe class InputAssembler : IDisposable
     public (Tensor Embeds, Tensor Mask, Tensor Places, int Length) Source(T5Batch batch, PromptTable? prompts)
     {
         int B = batch.Count;
-        int S = SourceLength(batch, prompts);
+        int S = BatchChecks.SourceLength(batch, prompts, _config);
         Tensor ids = _sourceIds.Take((long)B * S);
         Tensor mask = _mask.Take((long)B * S);
         Tensor places = _places.Take((long)B * PromptGather.PlaceWidth);
@@ -46,7 +46,7 @@ internal sealed unsafe class InputAssembler : IDisposable
         {
             var row = new Span<int>((int*)ids.Address + (long)b * S, S);
             ReadOnlySpan<int> text = batch.InputIds(b);
-            RequireIds(text, b, "input");
+            BatchChecks.RequireIds(text, b, "input", _config);
             int prompt = batch.Prompt(b);
             int length = prompt < 0 ? 0 : prompts!.Length(prompt); // SourceLength has refused a prompt without a table.
             int position = batch.PromptPosition(b);
@@ -72,7 +72,6 @@ internal sealed unsafe class InputAssembler : IDisposable
     }
 
     /// <summary>Inputs of the decoder: the labels shifted right behind decoder_start_token_id, an ignored label read as padding; and the labels padded with -100.</summary>
-    /// <remarks>The only place that shifts. Source: HF T5PreTrainedModel._shift_right.</remarks>
     public (Tensor Embeds, Tensor Labels, int Length) Target(T5Batch batch)
     {
         int B = batch.Count;
@@ -84,52 +83,28 @@ internal sealed unsafe class InputAssembler : IDisposable
         for (int b = 0; b < B; b++)
         {
             ReadOnlySpan<int> target = batch.Labels(b);
-            RequireIds(target, b, "label", T5Batch.Ignore);
+            BatchChecks.RequireIds(target, b, "label", _config, T5Batch.Ignore);
             var row = new Span<int>((int*)labels.Address + (long)b * T, T);
             target.CopyTo(row);
             row[target.Length..].Fill(T5Batch.Ignore);
-            int* shifted = (int*)ids.Address + (long)b * T;
-            shifted[0] = _config.DecoderStartTokenId;
-            for (int t = 1; t < T; t++)
-                shifted[t] = row[t - 1] == T5Batch.Ignore ? _config.PadTokenId : row[t - 1];
+            ShiftRight(row, new Span<int>((int*)ids.Address + (long)b * T, T), _config);
         }
         Tensor embeds = _targetEmbeds.Take((long)B * T * _config.DModel);
         EmbeddingGather.Forward(_device, _shared, ids, embeds, (long)B * T, _config.VocabSize, _config.DModel);
         return (embeds, labels, T);
     }
 
+    /// <summary>Decoder inputs of one example. The only place that shifts. Source: HF T5PreTrainedModel._shift_right.</summary>
+    public static void ShiftRight(ReadOnlySpan<int> labels, Span<int> inputs, T5Config config)
+    {
+        inputs[0] = config.DecoderStartTokenId;
+        for (int t = 1; t < inputs.Length; t++)
+            inputs[t] = labels[t - 1] == T5Batch.Ignore ? config.PadTokenId : labels[t - 1];
+    }
+
     public void Dispose()
     {
         foreach (GrowingBuffer buffer in (ReadOnlySpan<GrowingBuffer>)[_sourceIds, _places, _mask, _sourceEmbeds, _targetIds, _targetEmbeds, _labels])
             buffer.Dispose();
-    }
-
-    private int SourceLength(T5Batch batch, PromptTable? prompts)
-    {
-        if (batch.Count == 0)
-            throw new ArgumentException("encoding a batch: found no examples, expected at least one.", nameof(batch));
-        if (prompts is not null && prompts.DModel != _config.DModel)
-            throw new ArgumentException($"encoding a batch: the prompts are {prompts.DModel} wide, the model's d_model is {_config.DModel}. The prompt belongs to another model.", nameof(prompts));
-        int longest = 0;
-        for (int b = 0; b < batch.Count; b++)
-        {
-            int prompt = batch.Prompt(b);
-            if (prompt >= (prompts?.Count ?? 0))
-                throw new ArgumentException($"encoding a batch: example {b} wants prompt {prompt}, found {prompts?.Count ?? 0} prompts.", nameof(batch));
-            int length = checked(batch.InputIds(b).Length + (prompt < 0 ? 0 : prompts!.Length(prompt))); // Not null: the count above is positive.
-            if (length == 0)
-                throw new ArgumentException($"encoding a batch: example {b} has neither tokens nor a prompt, expected at least one position.", nameof(batch));
-            longest = Math.Max(longest, length);
-        }
-        return longest;
-    }
-
-    private void RequireIds(ReadOnlySpan<int> ids, int example, string what, int alsoAllowed = 0)
-    {
-        for (int i = 0; i < ids.Length; i++)
-        {
-            if ((uint)ids[i] >= (uint)_config.VocabSize && ids[i] != alsoAllowed)
-                throw new ArgumentException($"reading token ids: {what} {i} of example {example} is {ids[i]}, expected 0 to vocab_size - 1 = {_config.VocabSize - 1}. Do tokenizer and checkpoint belong together?", nameof(ids));
-        }
     }
 }

@@ -32,6 +32,9 @@ public sealed class EncodedBatch
     public IReadOnlyList<Tensor> Tape => TapeList;
 
     internal List<Tensor> TapeList { get; } = [];
+
+    /// <summary>What the full tape keeps inside the sublayers, in the graph's order.</summary>
+    internal List<Tensor> Inside { get; } = [];
 }
 
 /// <summary>A scored batch. Valid until the next <see cref="FrozenT5.Score"/>; the object is the same every time.</summary>
@@ -60,4 +63,7 @@ public sealed class DecodedBatch
     public IReadOnlyList<Tensor> Tape => TapeList;
 
     internal List<Tensor> TapeList { get; } = [];
+
+    /// <summary>What the full tape keeps inside the sublayers, in the graph's order.</summary>
+    internal List<Tensor> Inside { get; } = [];
 }

@@ -12,4 +12,7 @@ public enum TapeDetail
 
     /// <summary>Every sublayer's input (self attention, cross attention, feed forward), and the final norm's.</summary>
     Sublayers,
+
+    /// <summary>As <see cref="Sublayers"/>, and every projection inside a sublayer: nothing but norms and attention probabilities is computed again.</summary>
+    Full,
 }

@@ -86,6 +86,11 @@ public sealed partial class T5Tokenizer
     /// <returns>Whether it is a sentinel's.</returns>
     public bool IsSentinel(int id) => _added.ById(id) is { } token && Sentinels.Index(token.Content) >= 0;
 
+    /// <summary>True for an id of the vocabulary's own text: no control, unknown or byte piece, no sentinel or added token.</summary>
+    /// <param name="id">Any id.</param>
+    /// <returns>Whether it is a piece that the vocabulary was trained to have; these are in order of frequency.</returns>
+    public bool IsOrdinary(int id) => id >= 0 && id < _pieces.Count && _pieces.Type(id) == PieceType.Normal && _added.ById(id) is null;
+
     /// <summary>Ids of a text.</summary>
     /// <param name="text">Any UTF-16; lone surrogates are read as U+FFFD.</param>
     /// <param name="addEos">Whether <see cref="EosId"/> follows.</param>

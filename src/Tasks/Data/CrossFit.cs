@@ -42,20 +42,33 @@ public sealed record CrossFitTask(string Name, IReadOnlyList<TaskExample> Train,
     /// <exception cref="IOException">A file cannot be read.</exception>
     public static CrossFitTask Load(string folder, int seed)
     {
-        var files = Directory.GetFiles(folder, "*.tsv").Order(StringComparer.Ordinal).Select(f => (Path: f, Name: CrossFitFileName.Parse(f))).Where(f => f.Name is not null).ToList();
-        if (files.Count == 0) throw new InvalidDataException($"{folder}: no file is named <task>_<k>_<seed>_<train|dev|test>.tsv; expected a CrossFit task folder.");
-        string Find(string split)
-        {
-            var ofSplit = files.Where(f => f.Name!.Split == split).ToList(); // filtered above
-            var ofSeed = ofSplit.Where(f => f.Name!.Seed == seed).ToList();
-            if (ofSeed.Count == 0 && split == "test") ofSeed = ofSplit;
-            if (ofSeed.Count == 1) return ofSeed[0].Path;
-            string have = string.Join(", ", ofSplit.Select(f => f.Name!.ToString()));
-            throw new InvalidDataException($"{folder}: {ofSeed.Count} files for split {split} of seed {seed}; expected 1. There are: {(have.Length == 0 ? "none" : have)}. Choose another seed, or one task per folder.");
-        }
-        string train = Find("train");
-        return new CrossFitTask(CrossFitFileName.Parse(train)!.Task, CrossFitReader.Read(train), CrossFitReader.Read(Find("dev")), CrossFitReader.Read(Find("test")));
+        string train = Find(folder, "train", seed);
+        return new CrossFitTask(CrossFitFileName.Parse(train)!.Task, CrossFitReader.Read(train), CrossFitReader.Read(Find(folder, "dev", seed)), CrossFitReader.Read(Find(folder, "test", seed))); // Find gives parsed names
     }
+
+    /// <summary>The task that a folder's files are of: the wanted one where it is there, else the only one; null where there is neither.</summary>
+    internal static string? TaskIn(string folder, string wanted)
+    {
+        string[] tasks = [.. Names(folder).Select(f => f.Name.Task).Distinct(StringComparer.Ordinal)];
+        return tasks.Contains(wanted) ? wanted : tasks is [string only] ? only : null;
+    }
+
+    /// <summary>The one file of a split.</summary>
+    internal static string Find(string folder, string split, int seed, string? task = null, int? k = null)
+    {
+        List<(string Path, CrossFitFileName Name)> files = Names(folder);
+        if (files.Count == 0) throw new InvalidDataException($"{folder}: no file is named <task>_<k>_<seed>_<train|dev|test>.tsv; expected a CrossFit task folder.");
+        var ofSplit = files.Where(f => f.Name.Split == split && (task is null || f.Name.Task == task)).ToList();
+        var wanted = ofSplit.Where(f => k is null || f.Name.K == k).ToList();
+        var ofSeed = wanted.Where(f => f.Name.Seed == seed).ToList();
+        if (ofSeed.Count == 0 && split == "test") ofSeed = wanted;
+        if (ofSeed.Count == 1) return ofSeed[0].Path;
+        string have = string.Join(", ", ofSplit.Select(f => f.Name.ToString()));
+        throw new InvalidDataException($"{folder}: {ofSeed.Count} files for split {split} of seed {seed}{(k is null ? "" : $" and {k} shots")}; expected 1. There are: {(have.Length == 0 ? "none" : have)}. Choose another seed{(k is null ? "" : " or number of shots")}, or one task per folder.");
+    }
+
+    private static List<(string Path, CrossFitFileName Name)> Names(string folder) =>
+        [.. Directory.GetFiles(folder, "*.tsv").Order(StringComparer.Ordinal).SelectMany(f => CrossFitFileName.Parse(f) is { } name ? [(f, name)] : Array.Empty<(string, CrossFitFileName)>())];
 }
 
 /// <summary>Reads "input TAB answer [TAB answer ...]" lines.</summary>

@@ -1,7 +1,4 @@
 // Texts in, texts out: tokenizer, prompt, frozen model and decoding put together. Not: reading inputs, printing.
-using System.Runtime.InteropServices;
-using IptNative.Kernels;
-using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -22,37 +19,37 @@ public sealed class TextGenerator : IDisposable
     private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
     private readonly T5Tokenizer _tokenizer;
-    private readonly DeviceBuffer? _promptMemory;
-    private readonly PromptTable? _prompts;
+    private readonly PromptMemory? _prompts;
 
-    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads)
+    private readonly int _maxSourceLength;
+
+    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength)
     {
+        _maxSourceLength = maxSourceLength;
         _checkpoint = checkpoint;
         _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
         _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads });
-        if (prompt is null)
-            return;
-        _promptMemory = _model.Device.Allocate(DType.F32, prompt.Values.Length, "prompt");
-        Marshal.Copy(prompt.Values, 0, _promptMemory.Tensor.Address, prompt.Values.Length);
-        _prompts = new PromptTable(_promptMemory.Tensor, prompt.DModel, prompt.Length);
+        _prompts = prompt is null ? null : new PromptMemory(_model.Device, prompt);
     }
 
     /// <summary>Opens a model, its tokenizer and a prompt.</summary>
     /// <param name="model">Package, checkpoint folder, weight file or Hub name.</param>
     /// <param name="promptPath">PEFT folder or .npy file; null for none.</param>
     /// <param name="threads">CPU threads; 0 takes every core.</param>
+    /// <param name="maxSourceLength">Most tokens of a text, its end included, 2 or more; longer ones are cut. 0 cuts nothing.</param>
+    /// <param name="verifyChecksums">Compare the weights' bytes with their check sums first.</param>
     /// <returns>The generator; dispose it.</returns>
     /// <exception cref="InvalidDataException">A file is damaged, or the prompt belongs to a model of another width.</exception>
     /// <exception cref="IOException">A file is not there or cannot be read.</exception>
-    public static TextGenerator Open(string model, string? promptPath, int threads)
+    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false)
     {
         // The prompt first: it is small, and a mistake in it should not wait for the model.
         Prompt? prompt = promptPath is null ? null : PromptFile.Read(promptPath);
-        Checkpoint checkpoint = Checkpoint.Open(model);
+        Checkpoint checkpoint = Checkpoint.Open(model, new CheckpointOpenOptions { VerifyChecksums = verifyChecksums });
         try
         {
             prompt?.RequireWidth(checkpoint.Config.DModel, promptPath!);
-            return new TextGenerator(checkpoint, model, prompt, threads);
+            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength);
         }
         catch
         {
@@ -66,8 +63,10 @@ public sealed class TextGenerator : IDisposable
     /// <param name="options">How to decode.</param>
     /// <param name="batchSize">Texts computed together, 1 or more; does not change an answer.</param>
     /// <param name="cancel">Ends the work between two steps.</param>
-    /// <returns>NumReturnSequences answers per text.</returns>
-    public IEnumerable<GeneratedText> Generate(IEnumerable<string> texts, GenerationOptions options, int batchSize, CancellationToken cancel)
+    /// <returns>One list per batch: NumReturnSequences answers per text, in the order of the texts.</returns>
+    /// <exception cref="InvalidDataException">A text has no token and there is no prompt either.</exception>
+    /// <exception cref="InsufficientMemoryException">A text is too long for this machine.</exception>
+    public IEnumerable<IReadOnlyList<GeneratedText>> Generate(IEnumerable<string> texts, GenerationOptions options, int batchSize, CancellationToken cancel)
     {
         var batch = new T5Batch();
         long number = 0;
@@ -78,16 +77,18 @@ public sealed class TextGenerator : IDisposable
             long[] streams = new long[chunk.Length];
             for (int i = 0; i < chunk.Length; i++)
             {
-                batch.Add(_tokenizer.Encode(chunk[i], addEos: true), prompt: _prompts is null ? -1 : 0);
                 // The line's own number picks its random stream: a text does not depend on its neighbours.
                 streams[i] = number++;
+                batch.Add(Ids(chunk[i], number), prompt: _prompts is null ? -1 : 0);
             }
             IReadOnlyList<GeneratedSequence>[] answers = Decode(batch, options, streams, cancel);
+            var texted = new List<GeneratedText>(chunk.Length * options.NumReturnSequences);
             for (int i = 0; i < chunk.Length; i++)
             {
                 foreach (GeneratedSequence answer in answers[i])
-                    yield return new GeneratedText(chunk[i], _tokenizer.Decode(answer.Ids, skipSentinels: true), answer);
+                    texted.Add(new GeneratedText(chunk[i], _tokenizer.Decode(answer.Ids, skipSentinels: true), answer));
             }
+            yield return texted;
         }
     }
 
@@ -95,13 +96,25 @@ public sealed class TextGenerator : IDisposable
     public void Dispose()
     {
         _model.Dispose();
-        _promptMemory?.Dispose();
+        _prompts?.Dispose();
         _checkpoint.Dispose();
+    }
+
+    private int[] Ids(string text, long number)
+    {
+        int[] ids = _tokenizer.Encode(text, addEos: true);
+        // A prompt by itself is something to answer; an end of sequence by itself is not.
+        if (ids.Length == 1 && _prompts is null)
+            throw new InvalidDataException($"generating: input {number} ({(text.Length == 0 ? "an empty text" : $"{text.Length} characters")}) has no token, expected one or more. Leave it out, or give a tuned prompt to answer.");
+        if (_maxSourceLength == 0 || ids.Length <= _maxSourceLength)
+            return ids;
+        // As Hugging Face's tokenizers cut: the end of sequence stays.
+        return [.. ids.AsSpan(0, _maxSourceLength - 1), _tokenizer.EosId];
     }
 
     private IReadOnlyList<GeneratedSequence>[] Decode(T5Batch batch, GenerationOptions options, long[] streams, CancellationToken cancel)
     {
-        EncodedBatch encoded = _model.Encode(batch, _prompts);
+        EncodedBatch encoded = _model.Encode(batch, _prompts?.Table);
         using IStepDecoder decoder = _model.StartDecoding(encoded);
         return Generator.Generate(decoder, options, _model.Config.DecoderStartTokenId, _model.Config.EosTokenId, streams, cancel);
     }

@@ -2,6 +2,7 @@
 using System.Text.Json;
 using IptNative.Kernels;
 using IptNative.Model.Checkpoints;
+using IptNative.Model.Forward;
 
 namespace IptNative.Tuning.Parity;
 
@@ -15,7 +16,7 @@ internal sealed class ParityFixture
         Folder = folder;
         string path = Path.Combine(folder, "expected.json");
         if (!File.Exists(path))
-            throw new InvalidDataException($"{folder}: opening a parity fixture; found no expected.json. Make one with tools/export_onnx/make_fixture.py, or name a folder such as tests/Goldens/t5v11.");
+            throw new InvalidDataException($"{folder}: opening a parity fixture; {(Directory.Exists(folder) ? "found no expected.json" : "there is no such folder")}. Make one with tools/export_onnx/make_fixture.py, or name a folder such as tests/Goldens/t5v11.");
         try
         {
             using var json = JsonDocument.Parse(File.ReadAllBytes(path));
@@ -57,7 +58,37 @@ internal sealed class ParityFixture
             : throw new InvalidDataException($"{PathOf(name)}: found shape {shape}, expected at least {axis + 1} dimensions. Make the fixture again.");
     }
 
-    private NumpyFile Read(string name) => NumpyFile.Read(PathOf(name));
+    /// <summary>Tokens of each example of the fixture's batch.</summary>
+    public int[] Lengths()
+    {
+        int[] mask = Ids("attention_mask");
+        int width = Dim("attention_mask", 1);
+        int[] lengths = new int[mask.Length / width];
+        for (int b = 0; b < lengths.Length; b++)
+            lengths[b] = mask.AsSpan(b * width, width).Count(1);
+        return lengths;
+    }
+
+    /// <summary>Examples from an array of ids and one of labels, all with the same prompt number.</summary>
+    public T5Batch Batch(string inputs, string? labels, int[] lengths, int prompt)
+    {
+        int[] ids = Ids(inputs);
+        int[] targets = labels is null ? [] : Ids(labels);
+        int width = ids.Length / lengths.Length, targetWidth = targets.Length / lengths.Length;
+        var batch = new T5Batch();
+        for (int b = 0; b < lengths.Length; b++)
+            batch.Add(ids.AsSpan(b * width, lengths[b]), targets.AsSpan(b * targetWidth, targetWidth), prompt);
+        return batch;
+    }
+
+    /// <summary>A nested number of expected.json, such as the learning rate of a trace.</summary>
+    public double Scalar(string section, string name) =>
+        _expected.TryGetProperty(section, out JsonElement group) && group.ValueKind == JsonValueKind.Object && group.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Number
+            ? value.GetDouble()
+            : throw new InvalidDataException($"{Folder}/expected.json: found no number '{section}.{name}'. Make the fixture again.");
+
+    private NumpyFile Read(string name) => Has(name) ? NumpyFile.Read(PathOf(name))
+        : throw new InvalidDataException($"{Folder}: replaying a parity fixture; found no {name}.npy, expected one. Copy the fixture again, or make it again with tools/export_onnx/make_fixture.py.");
 
     private string PathOf(string name) => Path.Combine(Folder, name + ".npy");
 }

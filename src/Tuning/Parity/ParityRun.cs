@@ -1,5 +1,4 @@
 // Replays a fixture: the same batch through our forward pass, quantity by quantity. Not: printing, tolerances (ParityTolerance).
-using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -13,8 +12,6 @@ namespace IptNative.Tuning.Parity;
 /// <summary>Compares our numbers with a fixture's.</summary>
 public sealed class ParityRun : IDisposable
 {
-    private const string NotBuilt = "not built yet in this version";
-
     private readonly ParityFixture _fixture;
     private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
@@ -23,7 +20,7 @@ public sealed class ParityRun : IDisposable
     private readonly DType _dtype;
     private readonly DeviceBuffer _prompt;
     private readonly PromptTable _prompts;
-    private readonly List<ParityRow> _rows = [];
+    private readonly ParityTable _table = new();
 
     private ParityRun(ParityFixture fixture, Checkpoint checkpoint, int threads)
     {
@@ -31,11 +28,11 @@ public sealed class ParityRun : IDisposable
         _checkpoint = checkpoint;
         _config = checkpoint.Config;
         _dtype = checkpoint[T5Parameters.Shared].DType;
-        _float = ParityTolerance.Float32(_config, _dtype);
+        _float = ParityTolerance.Float32(_config, _dtype).NotBelow(fixture, "logits");
         _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads });
         float[] prompt = fixture.Floats("prompt");
         _prompt = _model.Device.Allocate(DType.F32, prompt.Length, "prompt");
-        Marshal.Copy(prompt, 0, _prompt.Tensor.Address, prompt.Length);
+        _prompt.Tensor.CopyFrom<float>(prompt);
         _prompts = new PromptTable(_prompt.Tensor, _config.DModel, prompt.Length / _config.DModel);
     }
 
@@ -50,10 +47,10 @@ public sealed class ParityRun : IDisposable
     {
         var fixture = new ParityFixture(folder);
         string path = checkpointPath ?? folder;
-        using Checkpoint checkpoint = Checkpoint.Open(path);
+        using Checkpoint checkpoint = Checkpoint.Open(path, new CheckpointOpenOptions { VerifyChecksums = true });
         using var run = new ParityRun(fixture, checkpoint, threads);
         run.All();
-        return new ParityReport(folder, path, run._dtype.Name(), run._rows);
+        return new ParityReport(folder, path, run._dtype.Name(), run._table.Rows);
     }
 
     /// <inheritdoc/>
@@ -73,21 +70,16 @@ public sealed class ParityRun : IDisposable
         WithoutPrompt();
         Greedy("prompt", _prompts);
         Greedy("noprompt", null);
-        foreach (string name in (string[])["grad_prompt", "grad_prompt_label_smoothed_sum", "long_grad_prompt"])
-            SkipIfThere(name, $"gradients: {NotBuilt}");
-        foreach (string name in (string[])["adafactor_prompts", "adafactor_lo_prompts"])
-            SkipIfThere(name, $"optimizer traces: {NotBuilt}");
-        foreach (string name in (string[])["z0_decoded_prompt", "ist_code_z", "ist_ce_z", "msf_loss"])
-            SkipIfThere(name, $"intrinsic prompt tuning: {NotBuilt}");
+        new GradientParity(_fixture, _checkpoint, _model, _prompts, _table).All();
+        new OptimizerParity(_fixture, _checkpoint, _model, _table).All();
+        new SubspaceParity(_fixture, _checkpoint, _model, _table).All();
     }
-
-    private void SkipIfThere(string name, string reason) => _rows.Add(ParityRow.Skip(name, _fixture.Has(name) ? reason : "not in this fixture"));
 
     private void Buckets()
     {
         if (!_fixture.Has("relative_buckets"))
         {
-            _rows.Add(ParityRow.Skip("relative_buckets", "not in this fixture"));
+            _table.Add(ParityRow.Skip("relative_buckets", "not in this fixture"));
             return;
         }
         int[] table = _fixture.Ids("relative_buckets");
@@ -98,14 +90,14 @@ public sealed class ParityRun : IDisposable
             for (int side = 0; side < 2; side++)
                 ours[side * n + i] = RelativePositionBias.Bucket(table[i], bidirectional: side == 0, _config.RelativeAttentionNumBuckets, _config.RelativeAttentionMaxDistance);
         }
-        Compare("relative_buckets", Array.ConvertAll(table[n..], v => (double)v), ours, ParityTolerance.Exact("integers"));
+        _table.Compare("relative_buckets", Array.ConvertAll(table[n..], v => (double)v), ours, ParityTolerance.Exact("integers"));
     }
 
     private void PositionBias(string name, string stack, bool bidirectional)
     {
         if (!_fixture.Has(name))
         {
-            _rows.Add(ParityRow.Skip(name, "not in this fixture"));
+            _table.Add(ParityRow.Skip(name, "not in this fixture"));
             return;
         }
         int length = _fixture.Dim(name, 2);
@@ -114,20 +106,20 @@ public sealed class ParityRun : IDisposable
         Conversion.ToF32(_model.Device, new Tensor(_model.Device, weight.Address, weight.DType, weight.Shape.Elements), table.Tensor, weight.Shape.Elements);
         using DeviceBuffer bias = _model.Device.Allocate(DType.F32, (long)_config.NumHeads * length * length, name);
         RelativePositionBias.Forward(_model.Device, table.Tensor, bias.Tensor, _config.RelativeAttentionNumBuckets, _config.NumHeads, length, length, bidirectional, _config.RelativeAttentionMaxDistance);
-        Compare(name, _fixture.Values(name), Floats(bias.Tensor), _dtype == DType.F32 ? ParityTolerance.Exact("a look-up") : _float);
+        _table.Compare(name, _fixture.Values(name), ParityTable.Floats(bias.Tensor), _dtype == DType.F32 ? ParityTolerance.Exact("a look-up") : _float);
     }
 
     private void Forward()
     {
-        int[] lengths = Lengths();
-        T5Batch batch = Batch("input_ids", "labels", lengths, prompt: 0);
+        int[] lengths = _fixture.Lengths();
+        T5Batch batch = _fixture.Batch("input_ids", "labels", lengths, prompt: 0);
         EncodedBatch encoded = _model.Encode(batch, _prompts, TapeDetail.Blocks);
         DecodedBatch decoded = _model.Score(encoded, batch, TapeDetail.Blocks);
         int prompt = _prompts.Length(0);
         Hidden("encoder_hidden", [.. encoded.Tape, encoded.Hidden], encoded.SourceLength, Array.ConvertAll(lengths, n => n + prompt));
         Hidden("decoder_hidden", [.. decoded.Tape, decoded.Hidden], decoded.TargetLength, null);
         string logits = _fixture.Has("logits64") ? "logits64" : "logits";
-        Compare("logits", _fixture.Values(logits), Floats(decoded.Logits), _float);
+        _table.Compare("logits", _fixture.Values(logits), ParityTable.Floats(decoded.Logits), _float);
         Loss("loss", _fixture.HasScalar("loss64") ? "loss64" : "loss", decoded, TokenLoss.Plain, mean: true);
         Loss("loss_label_smoothed_sum", "loss_label_smoothed_sum", decoded, TokenLoss.Plain with { LabelSmoothing = 0.1f }, mean: false);
     }
@@ -136,29 +128,29 @@ public sealed class ParityRun : IDisposable
     {
         if (!_fixture.Has("long_input_ids"))
         {
-            _rows.Add(ParityRow.Skip("long_loss", "not in this fixture"));
+            _table.Add(ParityRow.Skip("long_loss", "not in this fixture"));
             return;
         }
         int rows = _fixture.Dim("long_input_ids", 0), width = _fixture.Dim("long_input_ids", 1);
         int[] lengths = new int[rows];
         Array.Fill(lengths, width);
-        T5Batch batch = Batch("long_input_ids", "long_labels", lengths, prompt: 0);
+        T5Batch batch = _fixture.Batch("long_input_ids", "long_labels", lengths, prompt: 0);
         Loss("long_loss", "long_loss", _model.Score(_model.Encode(batch, _prompts), batch), TokenLoss.Plain, mean: true);
     }
 
     private void WithoutPrompt()
     {
-        int[] lengths = Lengths();
-        T5Batch batch = Batch("input_ids", "labels", lengths, prompt: -1);
+        int[] lengths = _fixture.Lengths();
+        T5Batch batch = _fixture.Batch("input_ids", "labels", lengths, prompt: -1);
         EncodedBatch encoded = _model.Encode(batch);
         if (_fixture.Has("noprompt_encoder_last_hidden_state"))
-            Rows("noprompt_encoder_last_hidden_state", _fixture.Values("noprompt_encoder_last_hidden_state"), Floats(encoded.Hidden), encoded.SourceLength, lengths);
+            Rows("noprompt_encoder_last_hidden_state", _fixture.Values("noprompt_encoder_last_hidden_state"), ParityTable.Floats(encoded.Hidden), encoded.SourceLength, lengths);
         else
-            _rows.Add(ParityRow.Skip("noprompt_encoder_last_hidden_state", "not in this fixture"));
+            _table.Add(ParityRow.Skip("noprompt_encoder_last_hidden_state", "not in this fixture"));
         if (_fixture.Has("noprompt_logits"))
-            Compare("noprompt_logits", _fixture.Values("noprompt_logits"), Floats(_model.Score(encoded, batch).Logits), _float);
+            _table.Compare("noprompt_logits", _fixture.Values("noprompt_logits"), ParityTable.Floats(_model.Score(encoded, batch).Logits), _float);
         else
-            _rows.Add(ParityRow.Skip("noprompt_logits", "not in this fixture"));
+            _table.Add(ParityRow.Skip("noprompt_logits", "not in this fixture"));
     }
 
     // Fed with the fixture's own tokens, so that one tie does not make the rest of a row incomparable.
@@ -167,18 +159,18 @@ public sealed class ParityRun : IDisposable
         string tokensName = $"greedy_{which}_tokens", scoresName = $"greedy_{which}_scores";
         if (!_fixture.Has(tokensName) || !_fixture.Has(scoresName))
         {
-            _rows.Add(ParityRow.Skip(tokensName, "not in this fixture"));
+            _table.Add(ParityRow.Skip(tokensName, "not in this fixture"));
             return;
         }
         int[] tokens = _fixture.Ids(tokensName);
         double[] expected = _fixture.Values(scoresName);
         int batchSize = _fixture.Dim(tokensName, 0), steps = _fixture.Dim(scoresName, 1), v = _config.VocabSize;
-        EncodedBatch encoded = _model.Encode(Batch("input_ids", null, Lengths(), prompt: prompts is null ? -1 : 0), prompts);
+        EncodedBatch encoded = _model.Encode(_fixture.Batch("input_ids", null, _fixture.Lengths(), prompt: prompts is null ? -1 : 0), prompts);
         using IStepDecoder decoder = _model.StartDecoding(encoded);
         var ours = new double[expected.Length];
         int differ = 0;
         string worst = "";
-        double slack = _float.Relative * MaxAbs(expected);
+        double slack = _float.Relative * ParityTable.MaxAbs(expected);
         int[] feed = new int[batchSize];
         for (int t = 0; t < steps; t++)
         {
@@ -201,29 +193,8 @@ public sealed class ParityRun : IDisposable
                 worst = $"example {b}, step {t}: expected {wanted}, ours {best}";
             }
         }
-        _rows.Add(new ParityRow(tokensName, differ == 0 ? ParityStatus.Passed : ParityStatus.Failed, differ, differ, 0, "tokens are equal, ties closer than the scores' tolerance aside", worst));
-        Compare(scoresName, expected, ours, _float);
-    }
-
-    private int[] Lengths()
-    {
-        int[] mask = _fixture.Ids("attention_mask");
-        int width = _fixture.Dim("attention_mask", 1);
-        int[] lengths = new int[mask.Length / width];
-        for (int b = 0; b < lengths.Length; b++)
-            lengths[b] = mask.AsSpan(b * width, width).Count(1);
-        return lengths;
-    }
-
-    private T5Batch Batch(string inputs, string? labels, int[] lengths, int prompt)
-    {
-        int[] ids = _fixture.Ids(inputs);
-        int[] targets = labels is null ? [] : _fixture.Ids(labels);
-        int width = ids.Length / lengths.Length, targetWidth = targets.Length / lengths.Length;
-        var batch = new T5Batch();
-        for (int b = 0; b < lengths.Length; b++)
-            batch.Add(ids.AsSpan(b * width, lengths[b]), targets.AsSpan(b * targetWidth, targetWidth), prompt);
-        return batch;
+        _table.Add(new ParityRow(tokensName, differ == 0 ? ParityStatus.Passed : ParityStatus.Failed, differ, differ, 0, "tokens are equal, ties closer than the scores' tolerance aside", worst));
+        _table.Compare(scoresName, expected, ours, _float);
     }
 
     // [stages, B, S, D]; padded positions reach nothing and are left out.
@@ -231,11 +202,11 @@ public sealed class ParityRun : IDisposable
     {
         if (!_fixture.Has(name))
         {
-            _rows.Add(ParityRow.Skip(name, "not in this fixture"));
+            _table.Add(ParityRow.Skip(name, "not in this fixture"));
             return;
         }
         double[] expected = _fixture.Values(name);
-        double[] ours = [.. stages.SelectMany(Floats)];
+        double[] ours = [.. stages.SelectMany(ParityTable.Floats)];
         int batch = checked((int)(stages[0].Elements / length / _config.DModel));
         int[] all = lengths ?? [.. Enumerable.Repeat(length, batch)];
         Rows(name, expected, ours, length, [.. Enumerable.Repeat(all, stages.Count).SelectMany(x => x)]);
@@ -254,59 +225,28 @@ public sealed class ParityRun : IDisposable
                 ours.AsSpan(from, count).Clear();
             }
         }
-        Compare(name, expected, ours, _float);
+        _table.Compare(name, expected, ours, _float);
     }
 
     private void Loss(string name, string scalar, DecodedBatch decoded, TokenLoss options, bool mean)
     {
         if (!_fixture.HasScalar(scalar))
         {
-            _rows.Add(ParityRow.Skip(name, "not in this fixture"));
+            _table.Add(ParityRow.Skip(name, "not in this fixture"));
             return;
         }
         long rows = decoded.Labels.Elements;
         using DeviceBuffer loss = _model.Device.Allocate(DType.F64, rows, "loss");
         CrossEntropy.Forward(_model.Device, decoded.Logits, decoded.Labels, loss.Tensor, rows, _config.VocabSize, options);
+        double[] losses = loss.Tensor.ToArray<double>();
+        int[] labels = decoded.Labels.ToArray<int>();
         double sum = 0;
         int counted = 0;
         for (int i = 0; i < rows; i++)
         {
-            sum += Marshal.PtrToStructure<double>(loss.Tensor.Address + i * sizeof(double));
-            counted += Marshal.ReadInt32(decoded.Labels.Address, i * sizeof(int)) == T5Batch.Ignore ? 0 : 1;
+            sum += losses[i];
+            counted += labels[i] == T5Batch.Ignore ? 0 : 1;
         }
-        Compare(name, [_fixture.Scalar(scalar)], [mean ? sum / counted : sum], _float);
-    }
-
-    private void Compare(string name, double[] expected, double[] ours, ParityTolerance tolerance)
-    {
-        if (expected.Length != ours.Length)
-        {
-            _rows.Add(new ParityRow(name, ParityStatus.Failed, double.NaN, double.NaN, tolerance.Relative, tolerance.Reason, $"{ours.Length} values, expected {expected.Length}"));
-            return;
-        }
-        double worst = 0;
-        int at = 0;
-        bool finite = true;
-        for (int i = 0; i < expected.Length; i++)
-        {
-            double difference = Math.Abs(ours[i] - expected[i]);
-            finite &= double.IsFinite(difference);
-            if (difference > worst || !double.IsFinite(difference))
-                (worst, at) = (difference, i);
-        }
-        double scale = MaxAbs(expected);
-        double relative = worst == 0 ? 0 : worst / scale;
-        bool passed = finite && relative <= tolerance.Relative;
-        string where = worst == 0 ? "" : $"[{at}]: expected {expected[at]:g9}, ours {ours[at]:g9}";
-        _rows.Add(new ParityRow(name, passed ? ParityStatus.Passed : ParityStatus.Failed, worst, relative, tolerance.Relative, tolerance.Reason, where));
-    }
-
-    private static double MaxAbs(double[] values) => values.Length == 0 ? 0 : values.Max(Math.Abs);
-
-    private static double[] Floats(Tensor tensor)
-    {
-        float[] values = new float[tensor.Elements];
-        Marshal.Copy(tensor.Address, values, 0, values.Length);
-        return Array.ConvertAll(values, v => (double)v);
+        _table.Compare(name, [_fixture.Scalar(scalar)], [mean ? sum / counted : sum], _float);
     }
 }

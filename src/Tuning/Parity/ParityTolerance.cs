@@ -37,6 +37,31 @@ internal readonly record struct ParityTolerance(double Relative, string Reason)
         };
     }
 
+    /// <summary>A gradient against float64.</summary>
+    /// <param name="config">Says how many sublayers the errors pass through.</param>
+    /// <param name="weights">Stored type of the weights.</param>
+    /// <returns>The bound.</returns>
+    /// <remarks>The project's own bound for float32 weights: PyTorch's float32 itself is 4e-6 away on the smallest fixture. A narrower type's rounding counts twice, once on the way up and once on the way down.</remarks>
+    public static ParityTolerance Gradient(T5Config config, DType weights)
+    {
+        ParityTolerance forward = Float32(config, weights);
+        return weights == DType.F32
+            ? new(2e-5, "float32 against float64, per tensor; PyTorch's own float32 differs by 4e-6")
+            : new(2e-5 + 2 * forward.Relative, $"{forward.Reason}, forward and backward");
+    }
+
+    /// <summary>Widens a bound where PyTorch's own float32 is further from float64 than the bound allows for: such a model amplifies rounding, whoever rounds.</summary>
+    /// <param name="fixture">May hold a quantity in both precisions.</param>
+    /// <param name="name">The float32 array; the float64 one is NAME64.</param>
+    /// <returns>This bound, or three times PyTorch's distance.</returns>
+    public ParityTolerance NotBelow(ParityFixture fixture, string name)
+    {
+        if (!fixture.Has(name) || !fixture.Has($"{name}64"))
+            return this;
+        double gap = ParityTable.Distance(fixture.Values($"{name}64"), fixture.Values(name));
+        return 3 * gap <= Relative ? this : new(3 * gap, $"ill-conditioned: PyTorch's float32 {name} are {gap:0.0e+00} from its float64; three times that");
+    }
+
     // Each weight is off by half a unit of its last place at most; independent errors add as their root, eight matrices a block, and the
     // residual stream's softmax and norm amplify them by a small factor.
     private static double Rounding(int mantissaBits, int blocks) => 4 * Math.Pow(2, -mantissaBits - 1) * Math.Sqrt(8.0 * blocks);

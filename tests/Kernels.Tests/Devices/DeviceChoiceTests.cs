@@ -36,7 +36,7 @@ public sealed class DeviceChoiceTests
     [Fact]
     public void TheCpuIsAlwaysThere()
     {
-        using ComputeDevice device = DeviceChoice.Parse("cpu").Open(1, out string note);
+        using ComputeDevice device = DeviceChoice.Parse("cpu").Open(1, ComputeType.F32, out string note);
         Assert.Equal("cpu", device.Name);
         Assert.Empty(note);
     }
@@ -58,16 +58,6 @@ public sealed class DeviceChoiceTests
     }
 
     [Fact]
-    public void PrecisionsThatADeviceLacksAreRefused()
-    {
-        using var cpu = new CpuDevice(1);
-        cpu.Precision = MatrixPrecision.F32;
-        var e = Assert.Throws<NotSupportedException>(() => cpu.Precision = MatrixPrecision.BF16);
-        Assert.StartsWith("precision: found BF16 for 'cpu'", e.Message);
-        Assert.Equal(MatrixPrecision.F32, cpu.Precision);
-    }
-
-    [Fact]
     public void WithoutAGpuOnlyAutoFallsBackAndSaysSo()
     {
         var driver = CudaDriver.Query();
@@ -75,14 +65,14 @@ public sealed class DeviceChoiceTests
         {
             // A machine with a GPU: the one after the last is not there.
             int missing = driver.Gpus.Count;
-            Assert.Contains($"there is no GPU {missing}; the driver shows {missing}:", Assert.Throws<NotSupportedException>(() => new DeviceChoice(DeviceKind.Cuda, missing).Open(1, out _)).Message);
+            Assert.Contains($"there is no GPU {missing}; the driver shows {missing}:", Assert.Throws<NotSupportedException>(() => new DeviceChoice(DeviceKind.Cuda, missing).Open(1, ComputeType.F32, out _)).Message);
             return;
         }
-        var e = Assert.Throws<NotSupportedException>(() => DeviceChoice.Parse("cuda:1").Open(1, out _));
+        var e = Assert.Throws<NotSupportedException>(() => DeviceChoice.Parse("cuda:1").Open(1, ComputeType.F32, out _));
         Assert.StartsWith("--device cuda:1: ", e.Message);
         Assert.EndsWith("Or use --device cpu.", e.Message);
         Assert.Contains(DeviceChoice.BuildHasCuda ? "driver" : "this build has no CUDA kernels", e.Message);
-        using ComputeDevice device = DeviceChoice.Parse("auto").Open(1, out string note);
+        using ComputeDevice device = DeviceChoice.Parse("auto").Open(1, ComputeType.F32, out string note);
         Assert.Equal("cpu", device.Name);
         Assert.StartsWith("--device auto: using the CPU. ", note);
     }

@@ -18,7 +18,7 @@ public sealed class CudaTestDevice : ITestDevice
     {
         var driver = CudaDriver.Query();
         Assert.SkipWhen(driver.Problem.Length > 0, driver.Problem);
-        return new CudaComputeDevice(Shared.Value, null);
+        return new CudaComputeDevice(Shared.Value, null, ComputeType.F32);
     }
 }
 
@@ -55,7 +55,7 @@ public sealed class CudaTensorGemmTests : OpTests<CudaTestDevice>
     [InlineData(300, 768, 2048, false, DType.F32)]
     public void IsTheProductOfTheRoundedOperands(int M, int N, int K, bool transB, DType type)
     {
-        Assert.SkipWhen(!Device.Supports(MatrixPrecision.TF32), $"{Device.Name} has no bf16 and tf32 tensor cores.");
+        Assert.SkipWhen(!((CudaComputeDevice)Device).HasTensorCores, $"{Device.Name} has no bf16 and tf32 tensor cores.");
         // Half the distance of two bf16 numbers (8 bits) or tf32 numbers (11 bits).
         int kept = type == DType.BF16 ? 8 : 11;
         float[] a = Array.ConvertAll(Normal(M * K, 1), x => Rounded(x, kept)), b = Array.ConvertAll(Normal(N * K, 2), x => Rounded(x, kept));

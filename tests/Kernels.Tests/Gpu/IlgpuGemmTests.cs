@@ -44,6 +44,47 @@ public abstract class IlgpuGemmTests<TDevice> : IDisposable
     }
 
     [Fact]
+    public void ActivationsMayBeHalvesAndOperandsRounded()
+    {
+        Check(new GemmCase(_device, 1, 17, 30, 37, false, true, false, slack: 1, typeA: DType.BF16, typeB: DType.BF16));
+        Check(new GemmCase(_device, 2, 17, 30, 37, false, true, true, slack: 1, typeB: DType.F32, compute: ComputeType.BF16));
+        Check(new GemmCase(_device, 3, 17, 30, 37, true, false, false, typeB: DType.F16, compute: ComputeType.BF16));
+    }
+
+    [Theory]
+    [InlineData(true, 0)]
+    [InlineData(false, 0)]
+    [InlineData(true, 16)]
+    [InlineData(false, 16)]
+    public void CodesAreMultipliedByTheirScales(bool transB, int block)
+    {
+        const int M = 9, N = 33, K = 40;
+        var random = new Random(1);
+        int storedRows = transB ? N : K, storedColumns = transB ? K : N, scalesPerRow = block == 0 ? 1 : (storedColumns + block - 1) / block;
+        sbyte[] codes = [.. Enumerable.Range(0, N * K).Select(_ => (sbyte)random.Next(-127, 128))];
+        float[] a = Numbers.Normal(M * K, 2), scales = [.. Enumerable.Range(0, storedRows * scalesPerRow).Select(_ => random.NextSingle() + 0.1f)], c = new float[M * N];
+        using DeviceBuffer ta = _device.Allocate(DType.F32, a.Length, "test"), tb = _device.Allocate(DType.I8, codes.Length, "test"), ts = _device.Allocate(DType.F32, scales.Length, "test"), tc = _device.Allocate(DType.F32, c.Length, "test");
+        ta.Tensor.CopyFrom<float>(a);
+        tb.Tensor.CopyFrom<sbyte>(codes);
+        ts.Tensor.CopyFrom<float>(scales);
+        Gemm.Run(_device, new GemmArgs { A = ta.Tensor, B = tb.Tensor, ScalesB = ts.Tensor, BlockB = block, C = tc.Tensor, M = M, N = N, K = K, TransB = transB });
+        tc.Tensor.CopyTo<float>(c);
+        var expected = new double[M * N];
+        for (int m = 0; m < M; m++)
+        {
+            for (int n = 0; n < N; n++)
+            {
+                for (int k = 0; k < K; k++)
+                {
+                    int row = transB ? n : k, column = transB ? k : n;
+                    expected[m * N + n] += (double)a[m * K + k] * codes[row * storedColumns + column] * scales[row * scalesPerRow + (block == 0 ? 0 : column / block)];
+                }
+            }
+        }
+        TensorAssert.CloseToLargest(expected, c, 2 * K, "codes with scales");
+    }
+
+    [Fact]
     public void AddressesAttentionHeadsInPlace()
     {
         const int B = 3, S = 21, H = 4, K = 9, Width = H * K;

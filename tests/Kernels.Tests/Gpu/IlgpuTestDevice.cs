@@ -10,7 +10,7 @@ using ILGPU.Runtime.CPU;
 namespace IptNative.Kernels.Tests.Gpu;
 
 /// <summary>Kernels on host threads. Memory is host memory, so copies are plain.</summary>
-internal sealed unsafe class HostAcceleratorDevice(Accelerator accelerator) : IlgpuDevice(accelerator, ThreadsOfGroup, owns: false)
+internal sealed unsafe class HostAcceleratorDevice(Accelerator accelerator) : IlgpuDevice(accelerator, ThreadsOfGroup, owns: false, ComputeType.F32)
 {
     /// <summary>A warp of 4, as ILGPU's own default on the CPU: a switch of threads is what costs here.</summary>
     public const int Lanes = 4;

@@ -44,9 +44,9 @@ public sealed class BadModelTests
     {
         // A piece of 2^60 bytes, an endless varint, a group tag, a length of the wrong kind.
         Assert.Contains("found a value of 1152921504606846976 bytes, where 0 are left", Fails([0x0A, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10]));
-        Assert.Contains("more than ten bytes", Fails([.. Enumerable.Repeat((byte)0xFF, 20)]));
+        Assert.Contains("more than 64 bits", Fails([.. Enumerable.Repeat((byte)0xFF, 20)]));
         Assert.Contains("expected a protobuf field", Fails([0x0B]));
-        Assert.Contains("expected bytes", Fails([0x08, 0x01]));
+        Assert.Contains("expected Bytes", Fails([0x08, 0x01]));
     }
 
     [Fact]

@@ -11,7 +11,6 @@ internal sealed unsafe class CuBlas : IDisposable
 {
     // library_types.h and cublas_api.h.
     private const int R32F = 0;
-    private const int R16F = 2;
     private const int R16BF = 14;
     private const int Compute32F = 68;
     private const int Compute32FFastTF32 = 77;
@@ -35,27 +34,31 @@ internal sealed unsafe class CuBlas : IDisposable
         Require("cublasSetStream", setStream(handle, stream));
     }
 
+    /// <summary>Codes with scales, and activations stored in bf16, are for our own kernels.</summary>
+    public static bool Fits(in GemmArgs args) => args.A.DType == DType.F32 && args.B.DType != DType.I8 && Math.Max(Math.Max(args.StepA, args.StepB), args.StepC) <= int.MaxValue;
+
     /// <summary>The product.</summary>
     /// <param name="gpu">Where the operands lie.</param>
     /// <param name="args">Validated.</param>
-    /// <param name="precision">F32 keeps every bit of the operands; TF32 and BF16 round them on the way to the tensor cores.</param>
-    public void Run(IlgpuDevice gpu, in GemmArgs args, MatrixPrecision precision)
+    /// <remarks>F32 keeps every bit of the operands. BF16 rounds them to bf16 where B is stored so; otherwise to tf32, three bits more than asked for.</remarks>
+    public void Run(IlgpuDevice gpu, in GemmArgs args)
     {
+        bool rounds = args.ComputesIn(gpu) == ComputeType.BF16;
         Tensor a = args.A, b = args.B;
         int type = R32F;
-        if (b.DType != DType.F32 && precision == MatrixPrecision.BF16)
+        if (b.DType == DType.BF16 && rounds)
         {
             // The library takes both operands of one type: the activations are rounded, the weight is read as it is stored.
             a = gpu.Scratch(b.DType, args.A.Elements);
             Conversion.FromF32(gpu, args.A, a, a.Elements);
-            type = b.DType == DType.BF16 ? R16BF : R16F;
+            type = R16BF;
         }
         else if (b.DType != DType.F32)
         {
             b = gpu.Scratch(DType.F32, args.B.Elements);
             Conversion.ToF32(gpu, args.B, b, b.Elements);
         }
-        int compute = type == R32F && precision != MatrixPrecision.F32 ? Compute32FFastTF32 : Compute32F;
+        int compute = type == R32F && rounds ? Compute32FFastTF32 : Compute32F;
         float alpha = args.Alpha, beta = args.Accumulate ? 1 : 0;
         // One level of strides to a call: heads of one example, or examples.
         bool nested = args.InnerBatches > 1;

@@ -24,8 +24,9 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     /// <summary>A device on an accelerator that exists.</summary>
     /// <param name="accelerator">Where kernels run.</param>
     /// <param name="context">Disposed with the device, and the accelerator too; null where both belong to another.</param>
-    internal CudaComputeDevice(CudaAccelerator accelerator, Context? context)
-        : base(accelerator, ThreadsOfGroup, owns: context is not null)
+    /// <param name="compute">Precision of the operands of matrix products that do not say their own.</param>
+    internal CudaComputeDevice(CudaAccelerator accelerator, Context? context, ComputeType compute)
+        : base(accelerator, ThreadsOfGroup, owns: context is not null, compute)
     {
         _context = context;
         _cuda = accelerator;
@@ -37,15 +38,15 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     /// <inheritdoc/>
     public override string Name { get; }
 
-    /// <inheritdoc/>
-    public override bool Supports(MatrixPrecision precision) => precision == MatrixPrecision.F32 || _cuda.Architecture.Major >= 8;
+    /// <summary>bf16 and tf32 tensor cores.</summary>
+    public bool HasTensorCores => _cuda.Architecture.Major >= 8;
 
     /// <summary>Opens GPU <paramref name="ordinal"/>, which the driver shows.</summary>
     /// <exception cref="NotSupportedException">ILGPU cannot use it.</exception>
-    public static CudaComputeDevice Open(int ordinal)
+    public static CudaComputeDevice Open(int ordinal, ComputeType compute)
     {
         (Context context, CudaAccelerator accelerator) = Create(ordinal);
-        return new CudaComputeDevice(accelerator, context);
+        return new CudaComputeDevice(accelerator, context, compute);
     }
 
     /// <summary>ILGPU's context and accelerator for a GPU, with the settings that the kernels were read in.</summary>
@@ -82,13 +83,13 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     /// <inheritdoc/>
     public override void Multiply(in GemmArgs args)
     {
-        if (_cublas is { } cublas)
+        if (_cublas is { } cublas && CuBlas.Fits(args))
         {
             _cuda.Bind();
-            cublas.Run(this, args, Precision);
+            cublas.Run(this, args);
             return;
         }
-        if (Precision != MatrixPrecision.F32 && TensorGemm.Fits(args))
+        if (args.ComputesIn(this) == ComputeType.BF16 && HasTensorCores && TensorGemm.Fits(args))
             TensorGemm.Run(this, args);
         else
             base.Multiply(args);

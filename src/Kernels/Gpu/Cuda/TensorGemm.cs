@@ -50,7 +50,7 @@ internal static class TensorGemm
     public static bool Fits(in GemmArgs args)
     {
         long mask = args.B.DType == DType.F32 ? 3 : 7;
-        return !args.TransA && args.B.DType != DType.F16
+        return !args.TransA && args.A.DType == DType.F32 && args.B.DType is (DType.F32 or DType.BF16)
             && ((args.A.Address | args.B.Address) & 15) == 0
             && ((args.StepA | args.StrideA.Outer | args.StrideA.Inner) & 3) == 0
             && ((args.StepB | args.StrideB.Outer | args.StrideB.Inner) & mask) == 0;

@@ -9,7 +9,14 @@ namespace IptNative.Model.Onnx.Graph;
 /// <param name="Model">A serialised ModelProto.</param>
 /// <param name="Weights">HF names; each is a graph input f32 of the parameter's own shape.</param>
 /// <param name="Tape">Names of the residual stream's outputs in order; empty where none were asked for.</param>
-internal sealed record RuntimeGraph(byte[] Model, IReadOnlyList<string> Weights, IReadOnlyList<string> Tape);
+/// <param name="Inside">Outputs from inside the sublayers in order (q, k, v of an attention; the feed-forward's one or two inner projections); empty below <see cref="TapeDetail.Full"/>.</param>
+internal sealed record RuntimeGraph(byte[] Model, IReadOnlyList<string> Weights, IReadOnlyList<string> Tape, IReadOnlyList<InsideOutput> Inside);
+
+/// <summary>A projection kept for the backward sweep.</summary>
+/// <param name="Name">Graph output.</param>
+/// <param name="Width">Its last dimension.</param>
+/// <param name="OfSource">True for the cross attention's keys and values: as long as the encoder's output.</param>
+internal sealed record InsideOutput(string Name, int Width, bool OfSource);
 
 /// <summary>Encoder, decoder and cached decoder step of a T5 in fused ONNX Runtime ops.</summary>
 /// <remarks>
@@ -64,7 +71,10 @@ internal static class T5RuntimeGraph
     }
 
     /// <summary>inputs_embeds f32[B,T,D], encoder_hidden f32[B,S,D], key_mask i32[B,S], position_bias f32[1,H,T,T] (causal) to logits f32[B,T,V]; with a tape also decoder_hidden (after the final norm).</summary>
-    public static RuntimeGraph Decoder(T5Config config, TapeDetail tape)
+    /// <param name="config">The model.</param>
+    /// <param name="tape">What is kept.</param>
+    /// <param name="logits">False leaves lm_head out.</param>
+    public static RuntimeGraph Decoder(T5Config config, TapeDetail tape, bool logits = true)
     {
         var w = new Writer(config, "decoder", tape);
         string x = w.Graph.Input(InputsEmbeds, OnnxType.Float, "batch", "target", config.DModel);
@@ -79,7 +89,7 @@ internal static class T5RuntimeGraph
             w.Add(w.SelfAttention($"{block}.0.SelfAttention", n, "", bias));
             n = w.Norm($"{block}.1.layer_norm.weight");
             string path = $"{block}.1.EncDecAttention";
-            string mixed = w.Attend([w.Linear(n, $"{path}.q.weight"), w.Linear(encoded, $"{path}.k.weight"), w.Linear(encoded, $"{path}.v.weight"), "", mask])[0];
+            string mixed = w.Attend([w.Kept(n, $"{path}.q.weight"), w.Kept(encoded, $"{path}.k.weight", ofSource: true), w.Kept(encoded, $"{path}.v.weight", ofSource: true), "", mask])[0];
             w.Add(w.Linear(mixed, $"{path}.o.weight"));
             n = w.Norm($"{block}.2.layer_norm.weight");
             w.Add(w.FeedForward($"{block}.2.DenseReluDense", n));
@@ -87,7 +97,8 @@ internal static class T5RuntimeGraph
         string hidden = w.Norm("decoder.final_layer_norm.weight", startsBlock: true);
         if (tape != TapeDetail.None)
             w.Graph.Output(DecoderHidden, hidden, OnnxType.Float, "batch", "target", config.DModel);
-        w.Graph.Output(Logits, w.Head(hidden), OnnxType.Float, "batch", "target", config.VocabSize);
+        if (logits)
+            w.Graph.Output(Logits, w.Head(hidden), OnnxType.Float, "batch", "target", config.VocabSize);
         return w.Finish("batch", "target");
     }
 
@@ -161,6 +172,7 @@ internal static class T5RuntimeGraph
         private readonly Dictionary<string, T5Parameter> _parameters = T5Parameters.Of(config).ToDictionary(p => p.Name);
         private readonly List<string> _weights = [];
         private readonly List<string> _tape = [];
+        private readonly List<(string Value, int Width, bool OfSource)> _inside = [];
         private string _stream = "";
         private string? _addend;
 
@@ -179,14 +191,14 @@ internal static class T5RuntimeGraph
                 return Graph.Op("SimplifiedLayerNormalization", [_stream, gamma], epsilon, OnnxAttribute.Of("axis", -1));
             string[] outputs = Graph.Contrib("SkipSimplifiedLayerNormalization", [_stream, _addend, gamma], 4, epsilon);
             (_stream, _addend) = (outputs[3], null);
-            if (tape == TapeDetail.Sublayers || (tape == TapeDetail.Blocks && startsBlock))
+            if (tape is TapeDetail.Sublayers or TapeDetail.Full || (tape == TapeDetail.Blocks && startsBlock))
                 _tape.Add(_stream);
             return outputs[0];
         }
 
         public string SelfAttention(string path, string x, string mask, string bias)
         {
-            string mixed = Attend([Linear(x, $"{path}.q.weight"), Linear(x, $"{path}.k.weight"), Linear(x, $"{path}.v.weight"), "", mask, bias])[0];
+            string mixed = Attend([Kept(x, $"{path}.q.weight"), Kept(x, $"{path}.k.weight"), Kept(x, $"{path}.v.weight"), "", mask, bias])[0];
             return Linear(mixed, $"{path}.o.weight");
         }
 
@@ -196,10 +208,10 @@ internal static class T5RuntimeGraph
 
         public string FeedForward(string dense, string x)
         {
-            string h = Linear(x, config.IsGated ? $"{dense}.wi_0.weight" : $"{dense}.wi.weight");
+            string h = Kept(x, config.IsGated ? $"{dense}.wi_0.weight" : $"{dense}.wi.weight");
             h = config.IsRelu ? Graph.Op("Relu", [h]) : Graph.Contrib("FastGelu", [h], 1)[0];
             if (config.IsGated)
-                h = Graph.Op("Mul", [h, Linear(x, $"{dense}.wi_1.weight")]);
+                h = Graph.Op("Mul", [h, Kept(x, $"{dense}.wi_1.weight")]);
             return Linear(h, $"{dense}.wo.weight");
         }
 
@@ -211,6 +223,15 @@ internal static class T5RuntimeGraph
         public string Linear(string x, string weight, float alpha = 1) =>
             Graph.Contrib("FusedMatMul", [x, Weight(weight)], 1, OnnxAttribute.Of("transB", 1L), OnnxAttribute.Of("alpha", alpha))[0];
 
+        /// <summary>x W^T that the full tape keeps.</summary>
+        public string Kept(string x, string weight, bool ofSource = false)
+        {
+            string value = Linear(x, weight);
+            if (tape == TapeDetail.Full)
+                _inside.Add((value, (int)_parameters[weight].Shape[0], ofSource));
+            return value;
+        }
+
         public RuntimeGraph Finish(string batch, string length)
         {
             var names = new List<string>();
@@ -219,7 +240,13 @@ internal static class T5RuntimeGraph
                 names.Add($"hidden.{names.Count}");
                 Graph.Output(names[^1], value, OnnxType.Float, batch, length, config.DModel);
             }
-            return new RuntimeGraph(Graph.Build(), _weights, names);
+            var inside = new List<InsideOutput>();
+            foreach ((string value, int width, bool ofSource) in _inside)
+            {
+                inside.Add(new InsideOutput($"inside.{inside.Count}", width, ofSource));
+                Graph.Output(inside[^1].Name, value, OnnxType.Float, batch, ofSource ? "source" : length, width);
+            }
+            return new RuntimeGraph(Graph.Build(), _weights, names, inside);
         }
 
         private string Weight(string weight)

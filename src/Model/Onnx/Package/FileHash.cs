@@ -4,7 +4,7 @@ using System.Security.Cryptography;
 namespace IptNative.Model.Onnx.Package;
 
 /// <summary>Hashes files.</summary>
-internal static class FileHash
+public static class FileHash
 {
     private const int BufferBytes = 1 << 20;
 
@@ -12,7 +12,7 @@ internal static class FileHash
     /// <param name="path">The file.</param>
     /// <param name="cancellation">Stops between blocks.</param>
     /// <returns>Its entry for a manifest.</returns>
-    public static PackageFile Of(string path, CancellationToken cancellation)
+    internal static PackageFile Of(string path, CancellationToken cancellation)
     {
         using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1, FileOptions.SequentialScan);
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -27,8 +27,15 @@ internal static class FileHash
         return new(bytes, Hex(hash));
     }
 
+    /// <summary>SHA-256 of a file as text.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="cancellation">Stops between blocks.</param>
+    /// <returns>Lower-case hexadecimal.</returns>
+    /// <exception cref="IOException">The file cannot be read.</exception>
+    public static string Sha256(string path, CancellationToken cancellation = default) => Of(path, cancellation).Sha256;
+
     /// <summary>A finished hash as text.</summary>
     /// <param name="hash">Reset by this.</param>
     /// <returns>Lower-case hexadecimal.</returns>
-    public static string Hex(IncrementalHash hash) => Convert.ToHexStringLower(hash.GetHashAndReset());
+    internal static string Hex(IncrementalHash hash) => Convert.ToHexStringLower(hash.GetHashAndReset());
 }

@@ -40,7 +40,14 @@ internal sealed class PackageCheckpoint : Checkpoint
     /// <inheritdoc/>
     public override void Release(string name) => _weights.Release(name);
 
-    /// <summary>Maps a package and checks names, shapes, types and lengths. Checksums are <see cref="PackageVerifier"/>'s.</summary>
+    /// <inheritdoc/>
+    public override void VerifyChecksums()
+    {
+        if (PackageVerifier.Verify(Location) is [string first, ..])
+            throw new InvalidDataException(first);
+    }
+
+    /// <summary>Maps a package and checks names, shapes, types and lengths. Checksums are compared by <see cref="VerifyChecksums"/>.</summary>
     /// <param name="dir">The folder.</param>
     /// <returns>The checkpoint.</returns>
     /// <exception cref="InvalidDataException">The package is damaged, incomplete or of a newer version.</exception>

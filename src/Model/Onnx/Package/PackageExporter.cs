@@ -32,7 +32,7 @@ public static class PackageExporter
     /// <param name="progress">Told after each tensor.</param>
     /// <param name="cancellation">Stops; nothing is left behind.</param>
     /// <exception cref="ArgumentException">The element type is none of F32, BF16, F16.</exception>
-    /// <exception cref="InvalidDataException">A weight is not finite or does not fit the type.</exception>
+    /// <exception cref="InvalidDataException">The source's bytes are not those of its check sums, or a weight is not finite or does not fit the type.</exception>
     /// <exception cref="IOException">The place is taken, or the disk is too full.</exception>
     /// <exception cref="OperationCanceledException">Asked to stop.</exception>
     public static void Export(Checkpoint source, string outDir, PackageOptions options, IProgress<PackageProgress>? progress = null, CancellationToken cancellation = default)
@@ -45,6 +45,8 @@ public static class PackageExporter
 
         outDir = Path.TrimEndingDirectorySeparator(Path.GetFullPath(outDir));
         RequireFreePlace(source, outDir, options.Overwrite);
+        // An error of the source would live on in the package under a check sum of its own, which then calls it right.
+        source.VerifyChecksums();
         IReadOnlyList<PackageTensor> plan = Plan(source.Config, options.DType);
         string tmp = $"{outDir}.tmp-{RandomNumberGenerator.GetHexString(8, lowercase: true)}";
         string? madeParent = CreateDirectory(tmp);

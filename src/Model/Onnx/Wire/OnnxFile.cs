@@ -1,6 +1,7 @@
 // A mapped .onnx file and the external data beside it: who owns the mappings, and how a location in a file becomes an address.
 // Deliberately not: the graph (OnnxModel).
 using IptNative.Model.Checkpoints;
+using IptNative.Model.Protobuf;
 
 namespace IptNative.Model.Onnx.Wire;
 
@@ -31,7 +32,7 @@ internal sealed class OnnxFile : IDisposable
     /// <summary>A reader of a message in the model file.</summary>
     /// <param name="message">The message.</param>
     /// <returns>The reader at its first field.</returns>
-    public ProtoReader Reader(ProtoSlice message) => new(message, Path, Whole.Address);
+    public ProtoReader Reader(ProtoSlice message) => new(message, Path, Whole.Address, "ONNX model");
 
     /// <summary>A StringStringEntryProto.</summary>
     /// <param name="message">The message.</param>

@@ -1,5 +1,7 @@
 // What this program reads of a ModelProto: graph, nodes, initialisers, inputs and outputs, operator sets, metadata.
 // Deliberately not: shape inference, execution, validation of operators.
+using IptNative.Model.Protobuf;
+
 namespace IptNative.Model.Onnx.Wire;
 
 /// <summary>A graph input or output.</summary>

@@ -3,6 +3,7 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using IptNative.Kernels;
+using IptNative.Model.Protobuf;
 
 namespace IptNative.Model.Onnx.Wire;
 

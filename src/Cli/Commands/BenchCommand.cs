@@ -1,0 +1,110 @@
+// `iptnative bench`: how fast and how large a training step is on this machine, without a checkpoint at hand.
+using System.CommandLine;
+using IptNative.Cli.Terminal;
+using IptNative.Kernels;
+using IptNative.Model.Backward;
+using IptNative.Model.Config;
+using IptNative.Tuning.Benchmarks;
+
+namespace IptNative.Cli.Commands;
+
+internal static class BenchCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("bench", "Measure this machine.") { Step() };
+        command.WithExamples("iptnative bench step --shape base --activations full");
+        return command;
+    }
+
+    private static Command Step()
+    {
+        var defaults = new StepBenchmarkOptions();
+        var shape = new Option<string>("--shape") { Description = "A published T5 v1.1 size; the weights are random.", DefaultValueFactory = _ => defaults.Shape };
+        shape.AcceptOnlyFromAmong([.. T5Shapes.Names]);
+        var activations = new Option<string>("--activations") { Description = "What the forward pass keeps: less is smaller and slower.", DefaultValueFactory = _ => "full" };
+        activations.AcceptOnlyFromAmong("blocks", "sublayers", "full");
+        var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels.", DefaultValueFactory = _ => "ort" };
+        forward.AcceptOnlyFromAmong("ort", "native");
+        var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
+        dtype.AcceptOnlyFromAmong("f32", "bf16", "f16");
+        Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
+            source = Number("--source", "Source tokens beside the prompt.", defaults.Source), target = Number("--target", "Target tokens.", defaults.Target),
+            steps = Number("--steps", "Timed steps, after one that is not; medians are printed.", defaults.Steps),
+            threads = Number("--threads", "CPU threads; 0 takes every core.", defaults.Threads);
+        var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
+        var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
+        {
+            shape, activations, forward, dtype, batch, prompt, source, target, steps, threads, asJson,
+        };
+        command.WithExamples(
+            "iptnative bench step --shape base --activations full",
+            "iptnative bench step --shape large --activations sublayers --json");
+        command.SetRun((parsed, cancel) =>
+        {
+            StepBenchmarkResult result = StepBenchmark.Run(
+                new StepBenchmarkOptions
+                {
+                    Shape = parsed.GetValue(shape)!,
+                    Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
+                    Forward = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
+                    DType = Enum.Parse<DType>(parsed.GetValue(dtype)!, ignoreCase: true),
+                    Batch = parsed.GetValue(batch),
+                    Prompt = parsed.GetValue(prompt),
+                    Source = parsed.GetValue(source),
+                    Target = parsed.GetValue(target),
+                    Steps = parsed.GetValue(steps),
+                    Threads = parsed.GetValue(threads),
+                },
+                cancel);
+            using TextWriter output = StandardOutput.Open();
+            if (parsed.GetValue(asJson))
+                WriteJson(output, result);
+            else
+                WriteTable(output, result);
+            return ExitCode.Done;
+        });
+        return command;
+    }
+
+    private static Option<int> Number(string name, string description, int value) => new(name) { Description = description, DefaultValueFactory = _ => value };
+
+    private static void WriteTable(TextWriter output, StepBenchmarkResult r)
+    {
+        StepBenchmarkOptions o = r.Options;
+        output.WriteLine($"T5 v1.1 {o.Shape}, {o.DType.Name()} weights, {Name(o.Forward)} forward, {Name(o.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens");
+        output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}");
+        output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
+        output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
+        output.WriteLine($"  optimizer {r.OptimizerSeconds,8:f3} s   Adafactor");
+        output.WriteLine($"speed       {r.GflopPerSecond,8:f0} GFLOP/s of {r.Gflop:f0} GFLOP that a step needs at least");
+        output.WriteLine($"FMA peak    {r.FmaPeak,8:f0} GFLOP/s measured beside the steps: {r.GflopPerSecond / r.FmaPeak:p0} reached");
+        output.WriteLine($"peak memory {r.PeakBytes / 1e6,8:f0} MB resident, mapped weights included; {r.AllocatedBytes} managed bytes allocated in a step");
+    }
+
+    private static void WriteJson(TextWriter output, StepBenchmarkResult r) => JsonOutput.WriteObject(output, json =>
+    {
+        json.WriteString("shape", r.Options.Shape);
+        json.WriteString("dtype", r.Options.DType.Name());
+        json.WriteString("activations", Name(r.Options.Activations));
+        json.WriteString("forward", Name(r.Options.Forward));
+        json.WriteNumber("batch", r.Options.Batch);
+        json.WriteNumber("prompt", r.Options.Prompt);
+        json.WriteNumber("source", r.Options.Source);
+        json.WriteNumber("target", r.Options.Target);
+        json.WriteNumber("steps", r.Options.Steps);
+        json.WriteNumber("step_s", r.StepSeconds);
+        json.WriteNumber("forward_s", r.ForwardSeconds);
+        json.WriteNumber("backward_s", r.BackwardSeconds);
+        json.WriteNumber("optimizer_s", r.OptimizerSeconds);
+        json.WriteNumber("gflop", r.Gflop);
+        json.WriteNumber("gflop_per_s", r.GflopPerSecond);
+        json.WriteNumber("fma_peak_gflop_per_s", r.FmaPeak);
+        json.WriteNumber("peak_bytes", r.PeakBytes);
+        json.WriteNumber("allocated_bytes", r.AllocatedBytes);
+        json.WriteNumber("loss", r.Loss);
+    });
+
+    private static string Name<T>(T value)
+        where T : struct, Enum => value.ToString().ToLowerInvariant();
+}

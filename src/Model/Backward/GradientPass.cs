@@ -1,0 +1,209 @@
+// One training step's work on the frozen model: forward with a tape, loss, and the gradient of the prompts. Deliberately not: which examples, what is
+// done with the gradient (Optimizers), averaging over micro-batches (the caller's token weights do it).
+using System.Diagnostics;
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Blocks;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Forward;
+
+namespace IptNative.Model.Backward;
+
+/// <summary>Settings of <see cref="GradientPass"/>.</summary>
+public sealed record GradientOptions
+{
+    /// <summary>What the forward pass keeps.</summary>
+    public Activations Activations { get; init; } = Activations.Full;
+
+    /// <summary>Who computes the forward pass.</summary>
+    public ForwardEngine Forward { get; init; } = ForwardEngine.Ort;
+
+    /// <summary>Label smoothing and z-loss.</summary>
+    public TokenLoss Loss { get; init; } = TokenLoss.Plain;
+}
+
+/// <summary>Losses and prompt gradients of batches whose examples may belong to many runs.</summary>
+/// <remarks>
+/// L = sum over groups g of w_g times the sum of g's token losses. A run that is one group with w_g = 1 / its tokens in the whole step has PyTorch's mean
+/// loss, however the step is cut into micro-batches and whatever stands beside it in the batch.
+/// Memory is taken for the largest batch seen and then used again: a step allocates nothing on the managed heap. Not thread-safe.
+/// </remarks>
+public sealed unsafe class GradientPass : IDisposable
+{
+    private readonly FrozenT5 _model;
+    private readonly GradientOptions _options;
+    private readonly BlockWeights _weights;
+    private readonly T5Layers _layers;
+    private readonly T5Backward _backward;
+    private readonly LossHead _head;
+    private readonly PackedInputs _inputs;
+    private readonly ITapedForward _forward;
+    private readonly GrowingBuffer _tokenWeights;
+    private readonly GrowingBuffer _losses;
+    private readonly GrowingBuffer _ddecoder;
+    private readonly GrowingBuffer _dencoder;
+
+    /// <summary>Finds the weights; takes no memory yet.</summary>
+    /// <param name="checkpoint">The model's weights; outlives this object.</param>
+    /// <param name="model">The same checkpoint's forward passes, whose device everything runs on; outlives this object.</param>
+    /// <param name="options">Settings.</param>
+    public GradientPass(Checkpoint checkpoint, FrozenT5 model, GradientOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(options);
+        _model = model;
+        _options = options;
+        _weights = new BlockWeights(model.Device, checkpoint);
+        _layers = new T5Layers(_weights);
+        _backward = new T5Backward(_layers);
+        _head = new LossHead(_layers);
+        _inputs = new PackedInputs(model.Device, model.Config);
+        _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations) : new RuntimeForward(model, options.Activations);
+        _tokenWeights = new GrowingBuffer(model.Device, DType.F64, "token weights");
+        _losses = new GrowingBuffer(model.Device, DType.F64, "token losses");
+        _ddecoder = new GrowingBuffer(model.Device, DType.F32, "decoder gradient");
+        _dencoder = new GrowingBuffer(model.Device, DType.F32, "encoder gradient");
+    }
+
+    /// <summary>Seconds of the last pass up to the decoder's last block.</summary>
+    public double ForwardSeconds { get; private set; }
+
+    /// <summary>Seconds of the last pass from the loss to the prompts' gradient.</summary>
+    public double BackwardSeconds { get; private set; }
+
+    /// <summary>Encoder positions of the last batch, prompts included, padding not.</summary>
+    public int SourceRows => _inputs.Sources.Rows;
+
+    /// <summary>Decoder positions of the last batch.</summary>
+    public int TargetRows => _inputs.Targets.Rows;
+
+    /// <summary>Bytes of activations, gradients and scratch held.</summary>
+    public long Bytes => _forward.Bytes + _layers.Scratch.Bytes + _ddecoder.Bytes + _dencoder.Bytes;
+
+    /// <summary>f32 [SourceRows, d_model]: the gradient of every input position of the last batch, example after example. Valid until the next pass.</summary>
+    public Tensor InputGradient { get; private set; }
+
+    /// <summary>Tokens of an example that count.</summary>
+    /// <param name="labels">As given to <see cref="T5Batch.Add"/>.</param>
+    /// <returns>0 or more.</returns>
+    public static int CountedTokens(ReadOnlySpan<int> labels) => labels.Length - labels.Count(T5Batch.Ignore);
+
+    /// <summary>Adds a batch's losses and prompt gradients.</summary>
+    /// <param name="batch">Examples with labels.</param>
+    /// <param name="prompts">The table that their prompt numbers mean; null where no example has one.</param>
+    /// <param name="groups">[B], each example's group.</param>
+    /// <param name="tokenWeights">[groups], what one token of a group counts: 1 / its tokens for a mean, 1 for a sum.</param>
+    /// <param name="groupLoss">[groups], added to: the weighted losses.</param>
+    /// <param name="dprompts">f32 [rows of the table, d_model], added to; empty where no gradient is wanted.</param>
+    /// <exception cref="ArgumentException">The batch, a group or a tensor does not fit.</exception>
+    /// <exception cref="InsufficientMemoryException">No room for the activations.</exception>
+    public void Run(T5Batch batch, PromptTable? prompts, ReadOnlySpan<int> groups, ReadOnlySpan<double> tokenWeights, Span<double> groupLoss, Tensor dprompts) =>
+        Run(_forward, batch, prompts, groups, tokenWeights, groupLoss, dprompts, null);
+
+    /// <summary>Where the first number that is not finite comes from: the passes again, sublayer by sublayer, in our own kernels.</summary>
+    /// <param name="batch">The batch whose loss or gradient was not finite.</param>
+    /// <param name="prompts">Its prompts.</param>
+    /// <returns>HF path of the sublayer and direction; null where this time everything is finite.</returns>
+    public string? FindNonFinite(T5Batch batch, PromptTable? prompts)
+    {
+        using var forward = new NativeForward(_layers, Activations.Sublayers);
+        string? found = null;
+        var groups = new int[batch.Count];
+        double[] loss = [0];
+        Run(forward, batch, prompts, groups, [1], loss, default, null);
+        Look("the input embeddings (a prompt row or an embedding)", forward.Encoder[0, 0].Input);
+        LookAt(forward.Encoder, "encoder");
+        Look("encoder.final_layer_norm, forward", forward.EncoderOutput);
+        LookAt(forward.Decoder, "decoder");
+        if (!double.IsFinite(loss[0]))
+            found ??= "lm_head and cross entropy, forward";
+        if (found is null)
+            Run(forward, batch, prompts, groups, [1], loss, default, (name, gradient) => Look($"{name}, backward", gradient));
+        return found;
+
+        void LookAt(StackTape tape, string stack)
+        {
+            for (int i = 1; i <= tape.Blocks * tape.SublayersPerBlock; i++)
+            {
+                int at = i - 1, per = tape.SublayersPerBlock;
+                Look($"{stack}.block.{at / per}.layer.{at % per}, forward", i == tape.Blocks * per ? tape.Last : tape[i / per, i % per].Input);
+            }
+        }
+
+        void Look(string where, Tensor values)
+        {
+            if (found is null && !AllFinite(values))
+                found = where;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _forward.Dispose();
+        _tokenWeights.Dispose();
+        _losses.Dispose();
+        _ddecoder.Dispose();
+        _dencoder.Dispose();
+        _inputs.Dispose();
+        _head.Dispose();
+        _layers.Dispose();
+        _weights.Dispose();
+    }
+
+    private void Run(ITapedForward forward, T5Batch batch, PromptTable? prompts, ReadOnlySpan<int> groups, ReadOnlySpan<double> tokenWeights, Span<double> groupLoss, Tensor dprompts, Action<string, Tensor>? visit)
+    {
+        ArgumentNullException.ThrowIfNull(batch);
+        if (groups.Length != batch.Count || tokenWeights.Length != groupLoss.Length)
+            throw new ArgumentException($"GradientPass: found {groups.Length} group numbers for {batch.Count} examples, {tokenWeights.Length} weights and {groupLoss.Length} losses; expected one number per example and one weight and loss per group.", nameof(groups));
+        long begin = Stopwatch.GetTimestamp();
+        _inputs.Set(batch, prompts);
+        forward.Run(batch, prompts, _inputs);
+        ForwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
+
+        begin = Stopwatch.GetTimestamp();
+        int d = _model.Config.DModel, rows = _inputs.Targets.Rows;
+        bool wanted = !dprompts.IsEmpty || visit is not null;
+        Tensor weights = _tokenWeights.Take(rows), losses = _losses.Take(rows);
+        Tensor ddecoder = wanted ? _ddecoder.Take((long)rows * d) : default;
+        var weight = new Span<double>((double*)weights.Address, rows);
+        for (int b = 0; b < batch.Count; b++)
+        {
+            if ((uint)groups[b] >= (uint)tokenWeights.Length)
+                throw new ArgumentException($"GradientPass: example {b} is in group {groups[b]}, expected 0 to {tokenWeights.Length - 1}.", nameof(groups));
+            weight.Slice(_inputs.Targets.Offset(b), _inputs.Targets.Length(b)).Fill(tokenWeights[groups[b]]);
+        }
+        _head.Run(forward.Decoder.Last, _inputs.Labels, weights, losses, ddecoder, rows, _options.Loss);
+        var loss = new ReadOnlySpan<double>((double*)losses.Address, rows);
+        for (int b = 0; b < batch.Count; b++)
+        {
+            double sum = 0;
+            for (int i = _inputs.Targets.Offset(b); i < _inputs.Targets.Offset(b + 1); i++)
+                sum += loss[i];
+            groupLoss[groups[b]] += tokenWeights[groups[b]] * sum;
+        }
+        if (wanted)
+        {
+            Tensor dencoder = _dencoder.Take((long)_inputs.Sources.Rows * d);
+            visit?.Invoke("lm_head", ddecoder);
+            _backward.Run(forward.Decoder, _inputs.Targets, forward.Encoder, _inputs.Sources, forward.EncoderOutput, ddecoder, dencoder, visit);
+            InputGradient = dencoder;
+            if (!dprompts.IsEmpty && prompts is { Rows: > 0 })
+                PromptGather.BackwardPackedAccumulate(_model.Device, _inputs.Places, dencoder, dprompts, prompts.Rows, batch.Count, _inputs.Sources.Rows, d);
+        }
+        BackwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
+    }
+
+    private static bool AllFinite(Tensor values)
+    {
+        var span = new ReadOnlySpan<float>((float*)values.Address, checked((int)values.Elements));
+        foreach (float value in span)
+        {
+            if (!float.IsFinite(value))
+                return false;
+        }
+        return true;
+    }
+}

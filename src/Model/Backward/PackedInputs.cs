@@ -1,0 +1,103 @@
+// A batch without padding: ids, prompt places, shifted decoder inputs and labels of all examples one after another. Padded: InputAssembler.
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Blocks;
+using IptNative.Model.Config;
+using IptNative.Model.Forward;
+
+namespace IptNative.Model.Backward;
+
+/// <summary>Lays a batch out row by row in memory that is used again at every step.</summary>
+internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : IDisposable
+{
+    private readonly GrowingBuffer _ids = new(device, DType.I32, "input ids");
+    private readonly GrowingBuffer _places = new(device, DType.I32, "prompt places");
+    private readonly GrowingBuffer _targetIds = new(device, DType.I32, "decoder input ids");
+    private readonly GrowingBuffer _labels = new(device, DType.I32, "labels");
+    private int[] _lengths = [];
+
+    /// <summary>Where the encoder's examples lie, prompt rows included.</summary>
+    public RaggedRows Sources { get; } = new();
+
+    /// <summary>Where the decoder's examples lie. Ignored labels at an example's end have no row: nothing that counts reads them.</summary>
+    public RaggedRows Targets { get; } = new();
+
+    /// <summary>i32 [R]; <see cref="EmbeddingGather.Keep"/> at prompt rows.</summary>
+    public Tensor Ids { get; private set; }
+
+    /// <summary>i32 [B, 3] for PromptGather's packed form.</summary>
+    public Tensor Places { get; private set; }
+
+    /// <summary>i32 [RT], labels shifted right behind decoder_start_token_id.</summary>
+    public Tensor TargetIds { get; private set; }
+
+    /// <summary>i32 [RT], -100 where a token does not count.</summary>
+    public Tensor Labels { get; private set; }
+
+    /// <summary>Takes a batch.</summary>
+    /// <exception cref="ArgumentException">The batch is empty, an example has no label that counts, an id is outside the vocabulary, or a prompt does not fit.</exception>
+    public void Set(T5Batch batch, PromptTable? prompts)
+    {
+        BatchChecks.SourceLength(batch, prompts, config);
+        int examples = batch.Count;
+        if (_lengths.Length < examples)
+            _lengths = new int[examples];
+        for (int b = 0; b < examples; b++)
+            _lengths[b] = batch.InputIds(b).Length + PromptLength(batch, prompts, b);
+        Sources.Set(_lengths.AsSpan(0, examples));
+        for (int b = 0; b < examples; b++)
+        {
+            _lengths[b] = Counted(batch.Labels(b)).Length;
+            if (_lengths[b] == 0)
+                throw new ArgumentException($"scoring a batch: example {b} has no label that counts, expected at least one. Give labels to T5Batch.Add.", nameof(batch));
+        }
+        Targets.Set(_lengths.AsSpan(0, examples));
+
+        Ids = _ids.Take(Sources.Rows);
+        Places = _places.Take((long)examples * PromptGather.PlaceWidth);
+        TargetIds = _targetIds.Take(Targets.Rows);
+        Labels = _labels.Take(Targets.Rows);
+        for (int b = 0; b < examples; b++)
+        {
+            SetSource(batch, prompts, b);
+            SetTarget(batch, b);
+        }
+    }
+
+    public void Dispose()
+    {
+        _ids.Dispose();
+        _places.Dispose();
+        _targetIds.Dispose();
+        _labels.Dispose();
+    }
+
+    private static int PromptLength(T5Batch batch, PromptTable? prompts, int example) =>
+        batch.Prompt(example) < 0 ? 0 : prompts!.Length(batch.Prompt(example)); // Checked: no prompt number without a table.
+
+    private static ReadOnlySpan<int> Counted(ReadOnlySpan<int> labels) => labels[..(labels.LastIndexOfAnyExcept(T5Batch.Ignore) + 1)];
+
+    private void SetSource(T5Batch batch, PromptTable? prompts, int b)
+    {
+        ReadOnlySpan<int> text = batch.InputIds(b);
+        BatchChecks.RequireIds(text, b, "input", config);
+        var row = new Span<int>((int*)Ids.Address + Sources.Offset(b), Sources.Length(b));
+        int position = batch.PromptPosition(b), length = PromptLength(batch, prompts, b);
+        text[..position].CopyTo(row);
+        row.Slice(position, length).Fill(EmbeddingGather.Keep);
+        text[position..].CopyTo(row[(position + length)..]);
+        int* place = (int*)Places.Address + (long)b * PromptGather.PlaceWidth;
+        place[0] = batch.Prompt(b) < 0 ? 0 : prompts!.First(batch.Prompt(b));
+        place[1] = length;
+        place[2] = Sources.Offset(b) + position;
+    }
+
+    private void SetTarget(T5Batch batch, int b)
+    {
+        ReadOnlySpan<int> labels = Counted(batch.Labels(b));
+        BatchChecks.RequireIds(labels, b, "label", config, T5Batch.Ignore);
+        labels.CopyTo(new Span<int>((int*)Labels.Address + Targets.Offset(b), labels.Length));
+        InputAssembler.ShiftRight(labels, new Span<int>((int*)TargetIds.Address + Targets.Offset(b), labels.Length), config);
+    }
+}

@@ -1,0 +1,278 @@
+// A whole prompt-tuning run from its options: model, tasks, prompts, training, test scores, baselines, result. Deliberately not: the terminal.
+using System.Diagnostics;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Backward;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Forward;
+using IptNative.Model.Tokenizer;
+using IptNative.Tasks.Data;
+using IptNative.Tuning.Data;
+using IptNative.Tuning.Evaluation;
+using IptNative.Tuning.Prompts;
+using IptNative.Tuning.Runs;
+
+namespace IptNative.Tuning.Training;
+
+/// <summary>What a run came to.</summary>
+/// <param name="Result">As in result.json.</param>
+/// <param name="Outcomes">Each run's training.</param>
+/// <param name="Folder">The run folder.</param>
+public sealed record TrainRunReport(RunResult Result, IReadOnlyList<TrainingOutcome> Outcomes, string Folder);
+
+/// <summary>Runs <c>iptnative train</c>.</summary>
+public sealed class TrainRun
+{
+    private readonly RunConfig _config;
+    private readonly IRunObserver _display;
+    private readonly Action<string> _note;
+    private readonly CancellationToken _cancel;
+
+    private TrainRun(RunConfig config, IRunObserver display, Action<string> note, CancellationToken cancel) =>
+        (_config, _display, _note, _cancel) = (config, display, note, cancel);
+
+    /// <summary>Trains, scores and writes the run folder.</summary>
+    /// <param name="config">The options, checked.</param>
+    /// <param name="resume">Go on with what the run folder holds.</param>
+    /// <param name="display">Told what happens, beside the folder's log.</param>
+    /// <param name="note">Takes sentences for the user.</param>
+    /// <param name="cancel">Ends the training between two steps; the folder can be resumed.</param>
+    /// <returns>The scores.</returns>
+    /// <exception cref="InvalidDataException">A task, the model, a prompt file or the run folder is not what it should be.</exception>
+    /// <exception cref="ArgumentException">Options contradict the data.</exception>
+    /// <exception cref="IOException">A file cannot be read or written.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancel"/> was set.</exception>
+    public static TrainRunReport Execute(RunConfig config, bool resume, IRunObserver display, Action<string> note, CancellationToken cancel)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        ArgumentNullException.ThrowIfNull(display);
+        ArgumentNullException.ThrowIfNull(note);
+        return new TrainRun(config, display, note, cancel).Execute(resume);
+    }
+
+    private TrainRunReport Execute(bool resume)
+    {
+        if (_config.Device is not ("cpu" or "auto"))
+            throw new NotSupportedException($"device is \"{_config.Device}\": this build computes on the CPU only. Set \"device\": \"cpu\".");
+        // Small things first: a mistake in a task should not wait for the model.
+        TaskData[] tasks = [.. _config.Tasks.Select(Load)];
+        using Checkpoint checkpoint = Checkpoint.Open(_config.Model);
+        T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(_config.Model), checkpoint.Config.VocabSize);
+        IReadOnlyList<RunRow> rows = _config.Rows();
+        using RunFolder folder = RunFolder.Open(_config, Inputs(checkpoint, tasks), resume);
+        foreach (string line in folder.Notes)
+            _note(line);
+
+        using var device = new CpuDevice(_config.Threads);
+        // No spinning: its idle threads would take the cores from our own kernels between two passes.
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false });
+        ActivationPlan plan = ActivationPlan.For(checkpoint.Config, Wanted(), _config.Training.MicroBatchSize, ActivationPlan.FreeBytes());
+        Model.Backward.ForwardEngine engine = _config.Forward == Runs.ForwardEngine.Native ? Model.Backward.ForwardEngine.Native : Model.Backward.ForwardEngine.Ort;
+        using var pass = new GradientPass(checkpoint, model, new GradientOptions
+        {
+            Activations = plan.Activations,
+            Forward = engine,
+            Loss = TokenLoss.Plain with { LabelSmoothing = (float)_config.Loss.LabelSmoothing, ZLoss = (float)_config.Loss.ZLoss },
+        });
+        var evaluator = new Evaluator(model, tokenizer);
+        var evaluation = new EvaluationOptions();
+        evaluation = evaluation with
+        {
+            BatchSize = _config.Evaluation.BatchSize == 0 ? evaluation.BatchSize : _config.Evaluation.BatchSize,
+            MaxTargetLength = _config.Evaluation.MaxLength == 0 ? null : _config.Evaluation.MaxLength,
+        };
+
+        using var tuned = new DirectPrompts(device, Initial(checkpoint, tokenizer, tasks, rows));
+        TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
+        Report(tasks, training, plan, engine);
+        var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
+        var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit };
+        var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
+        using var trainer = new Trainer(device, tuned, training, loss, evaluator, options, new RunObservers(folder.Recorder, _display), new Store(folder, card));
+        IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(_cancel);
+
+        RunResult result = Score(evaluator, tokenizer, evaluation, tasks, training, outcomes, tuned, folder);
+        result = result with { TrainSeconds = trainer.Seconds, PeakBytes = PeakBytes() };
+        folder.WriteResult(result);
+        return new TrainRunReport(result, outcomes, folder.Path);
+    }
+
+    private TaskData Load(TaskConfig task)
+    {
+        TaskData data = TaskData.Load(new TaskSource
+        {
+            // Folder and name may be one: "data" is then the task's own folder.
+            Task = task.Name ?? task.Data ?? task.DisplayName,
+            Data = task.Name is null ? null : task.Data,
+            TrainFile = task.Train,
+            DevFile = task.Dev,
+            TestFile = task.Test,
+            Shots = task.Shots,
+            Seed = task.Seed,
+            InputTemplate = task.InputTemplate,
+            TargetTemplate = task.TargetTemplate,
+            Casting = task.Casting,
+            Metrics = task.Metric,
+            Labels = task.Labels,
+            IsClassification = task.Classification,
+        });
+        foreach (string note in data.Notes)
+            _note(note);
+        data.Require("train");
+        return data;
+    }
+
+    private RunInputs Inputs(Checkpoint checkpoint, TaskData[] tasks)
+    {
+        var inputs = new RunInputs();
+        foreach (string file in checkpoint.Files)
+            inputs.Add("model", file, _cancel);
+        for (int i = 0; i < tasks.Length; i++)
+        {
+            foreach (string file in tasks[i].Files)
+                inputs.Add($"task {i} {tasks[i].Name}", file, _cancel);
+        }
+        if (_config.Prompt.InitFile is { } start && File.Exists(start))
+            inputs.Add("prompt", start, _cancel);
+        return inputs;
+    }
+
+    private Activations? Wanted() => _config.Activations switch
+    {
+        KeptActivations.Blocks => Activations.Blocks,
+        KeptActivations.Sublayers => Activations.Sublayers,
+        KeptActivations.Full => Activations.Full,
+        _ => null,
+    };
+
+    private EncodedExamples Encode(T5Tokenizer tokenizer, TaskData[] tasks, int index, string split)
+    {
+        TaskConfig task = _config.Tasks[index];
+        int? limit = split switch { "train" => task.TrainLimit, "dev" => task.DevLimit, _ => task.TestLimit };
+        return EncodedExamples.Encode(tokenizer, tasks[index], split, Encoding(task), limit);
+    }
+
+    private EncodingOptions Encoding(TaskConfig task) => new()
+    {
+        TaskPrefix = task.TaskPrefix,
+        Sentinel = task.Sentinel,
+        MaxSourceLength = _config.Training.MaxSourceLength,
+        MaxTargetLength = _config.Training.MaxTargetLength,
+    };
+
+    private Prompt[] Initial(Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
+    {
+        var initialiser = new PromptInitialiser(checkpoint, tokenizer);
+        var told = new HashSet<string>(StringComparer.Ordinal);
+        Prompt[] prompts = new Prompt[rows.Count];
+        for (int i = 0; i < prompts.Length; i++)
+        {
+            TaskData task = tasks[rows[i].TaskIndex];
+            PromptConfig prompt = _config.Prompt;
+            // Lester et al. start from labels where there are some; a task with free answers has none.
+            PromptInitialisationKind kind = prompt.Init switch
+            {
+                PromptInit.Uniform => PromptInitialisationKind.RandomUniform,
+                PromptInit.Vocab => PromptInitialisationKind.SampledVocabulary,
+                PromptInit.Text => PromptInitialisationKind.Text,
+                PromptInit.File => PromptInitialisationKind.File,
+                _ when task.Labels.Count == 0 => PromptInitialisationKind.SampledVocabulary,
+                _ => PromptInitialisationKind.ClassLabel,
+            };
+            if (prompt.Init == PromptInit.ClassLabel && kind == PromptInitialisationKind.SampledVocabulary && told.Add(task.Name))
+                _note($"{task.Name} has no labels: its prompt starts from sampled vocabulary.");
+            InitialPrompt made = initialiser.Create(
+                new PromptInitialisation
+                {
+                    Kind = kind,
+                    Length = prompt.Length,
+                    Range = (float)prompt.UniformRange,
+                    VocabularySize = prompt.VocabPieces,
+                    Labels = task.Labels,
+                    Text = prompt.InitText,
+                    Path = prompt.InitFile,
+                },
+                rows[i].Seed);
+            foreach (string note in made.Notes.Where(told.Add))
+                _note(note);
+            prompts[i] = made.Prompt;
+        }
+        return prompts;
+    }
+
+    private void Report(TaskData[] tasks, TrainingRow[] rows, ActivationPlan plan, Model.Backward.ForwardEngine engine)
+    {
+        for (int i = 0; i < tasks.Length; i++)
+        {
+            TrainingRow row = rows.First(r => r.Row.TaskIndex == i);
+            _note($"{row.Row.Task}: {row.Train.Count} training, {row.Dev?.Count ?? 0} development, {tasks[i].Test.Count} test examples; scored by {(tasks[i].Metrics.Count == 0 ? "nothing" : string.Join(" and ", tasks[i].Metrics))}.");
+            if (row.Train.CutInputs + row.Train.CutTargets > 0)
+                _note($"{row.Row.Task}: {row.Train.CutInputs} inputs and {row.Train.CutTargets} targets of the training split are longer than allowed and were cut.");
+            if (tasks[i].UnseenLabels.Count > 0)
+                _note($"{row.Row.Task}: labels never seen in training: {string.Join(", ", tasks[i].UnseenLabels)}.");
+        }
+        _note($"forward by {(engine == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")}, {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Positions} positions at once.");
+    }
+
+    private RunResult Score(Evaluator evaluator, T5Tokenizer tokenizer, EvaluationOptions evaluation, TaskData[] tasks, TrainingRow[] rows, IReadOnlyList<TrainingOutcome> outcomes, DirectPrompts tuned, RunFolder folder)
+    {
+        var results = new RowResult[rows.Length];
+        var predictions = new List<PredictionLine>();
+        var baselines = new List<Baseline>();
+        for (int i = 0; i < rows.Length; i++)
+        {
+            var scores = new Dictionary<string, SplitScore>();
+            if (rows[i].Dev is { } dev && outcomes[i].BestStep > 0)
+                scores.Add("dev", new SplitScore(outcomes[i].Best, outcomes[i].BestScores, dev.Count));
+            results[i] = new RowResult { Row = rows[i].Row, Steps = outcomes[i].Steps, Stopped = outcomes[i].Stopped, BestStep = outcomes[i].BestStep, Scores = scores };
+        }
+        EvaluationJob[] jobs = [.. rows.Where(r => tasks[r.Row.TaskIndex].Test.Count > 0 && tasks[r.Row.TaskIndex].Metrics.Count > 0)
+            .Select(r => new EvaluationJob(Encode(tokenizer, tasks, r.Row.TaskIndex, "test"), r.Row.Index))];
+        if (_config.Evaluation.Test && jobs.Length > 0)
+        {
+            IReadOnlyList<EvaluationResult> scored = evaluator.Evaluate(jobs, tuned.Table, evaluation, cancel: _cancel);
+            for (int i = 0; i < jobs.Length; i++)
+            {
+                RowResult row = results[jobs[i].Prompt];
+                results[jobs[i].Prompt] = row with { Scores = new Dictionary<string, SplitScore>(row.Scores) { ["test"] = SplitOf(scored[i]) } };
+                predictions.AddRange(Lines(row.Row.Name, scored[i]));
+            }
+        }
+        if (_config.Evaluation.Test && _config.Evaluation.Baselines)
+        {
+            for (int t = 0; t < tasks.Length; t++)
+            {
+                if (tasks[t].Test.Count == 0 || tasks[t].Metrics.Count == 0)
+                    continue;
+                Baselines measured = Baselines.Measure(evaluator, tokenizer, tasks[t], "test", Encoding(_config.Tasks[t]), evaluation, _config.Tasks[t].TestLimit, cancel: _cancel);
+                string label = rows.First(r => r.Row.TaskIndex == t).Row.Task;
+                baselines.Add(new Baseline(label, "majority", "test", new SplitScore(measured.Majority, [], measured.Untuned.Examples.Count)));
+                baselines.Add(new Baseline(label, "untuned", "test", SplitOf(measured.Untuned)));
+                baselines.Add(new Baseline(label, "untuned_with_prefix", "test", SplitOf(measured.UntunedWithPrefix)));
+            }
+        }
+        if (predictions.Count > 0)
+            folder.WritePredictions(predictions);
+        return new RunResult { Rows = results, Baselines = baselines };
+    }
+
+    private static SplitScore SplitOf(EvaluationResult result) => new(result.Score, [.. result.Scores.Select(s => new MetricScore(s.Key, s.Value))], result.Examples.Count);
+
+    private static IEnumerable<PredictionLine> Lines(string run, EvaluationResult result) =>
+        result.Examples.Select((example, i) => new PredictionLine(run, "test", i, result.Predictions[i], example.Answers, example.Input));
+
+    private static long PeakBytes()
+    {
+        using var process = Process.GetCurrentProcess();
+        return process.PeakWorkingSet64;
+    }
+
+    private sealed class Store(RunFolder folder, FrozenModelCard card) : ITrainingStore
+    {
+        public TrainingState? State => folder.State;
+
+        public void Save(TrainingState state) => folder.Save(state);
+
+        public void SaveBest(int run, Prompt prompt) => folder.SaveBest(run, prompt, card);
+    }
+}

@@ -1,0 +1,90 @@
+// Runs the program as a user's shell does: a process with its own streams, so that pipes, signals and exit codes are the real ones.
+using System.Diagnostics;
+using System.Text;
+using System.Text.RegularExpressions;
+using Xunit;
+
+namespace IptNative.Cli.Tests;
+
+/// <summary>What a run printed and returned.</summary>
+internal sealed record CliRun(int Code, string Output, string Error)
+{
+    public string[] Lines => Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+
+    /// <summary>Checks the exit code, and that a failure printed nothing as a result and no stack.</summary>
+    public CliRun Returned(int code)
+    {
+        Assert.True(Code == code, $"exit code {Code}, expected {code}\n{Output}\n{Error}");
+        Assert.DoesNotContain("   at ", Error, StringComparison.Ordinal);
+        if (code != 0)
+            Assert.StartsWith("iptnative: ", Error, StringComparison.Ordinal);
+        return this;
+    }
+
+    /// <summary>Checks that the message says something.</summary>
+    public CliRun Says(string text)
+    {
+        Assert.Contains(text, Error, StringComparison.Ordinal);
+        return this;
+    }
+}
+
+internal static partial class CliProgram
+{
+    // Far above what any of these commands takes; a hang must not outlast it.
+    private const int LimitMs = 120_000;
+
+    public static string Root { get; } = FindRoot();
+
+    public static string Model { get; } = Path.Combine(Root, "models", "t5-gym-tiny");
+
+    public static string Fixture { get; } = Path.Combine(Root, "tests", "Goldens", "t5v11");
+
+    public static CliRun Run(params string[] args) => Run("", args);
+
+    public static CliRun Run(string input, string[] args)
+    {
+        using Process process = Start(args);
+        Task<string> output = process.StandardOutput.ReadToEndAsync(), error = process.StandardError.ReadToEndAsync();
+        process.StandardInput.Write(input);
+        process.StandardInput.Close();
+        return Ended(process, output, error);
+    }
+
+    public static Process Start(params string[] args)
+    {
+        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", [Path.Combine(AppContext.BaseDirectory, "iptnative.dll"), .. args])
+        {
+            WorkingDirectory = Root,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            StandardInputEncoding = new UTF8Encoding(false),
+            StandardOutputEncoding = Encoding.UTF8,
+            StandardErrorEncoding = Encoding.UTF8,
+        };
+        return Process.Start(start)!; // a process is always started: UseShellExecute is off
+    }
+
+    public static CliRun Ended(Process process, Task<string> output, Task<string> error)
+    {
+        if (!process.WaitForExit(LimitMs))
+        {
+            process.Kill();
+            Assert.Fail($"the program did not end within {LimitMs} ms");
+        }
+        return new CliRun(process.ExitCode, output.GetAwaiter().GetResult(), WithoutProgress().Replace(error.GetAwaiter().GetResult(), ""));
+    }
+
+    // "generating: 0:00:02": a busy machine takes over two seconds for anything, and then says so.
+    [GeneratedRegex(@"^[a-z]+ing: [^\n]*\d:\d\d:\d\d\r?\n", RegexOptions.Multiline | RegexOptions.CultureInvariant)]
+    private static partial Regex WithoutProgress();
+
+    private static string FindRoot()
+    {
+        string? folder = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(folder!, "IptNative.sln")))
+            folder = Path.GetDirectoryName(folder);
+        return folder!;
+    }
+}
