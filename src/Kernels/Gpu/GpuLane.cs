@@ -26,6 +26,8 @@ internal readonly unsafe struct GpuLane(float value) : ISimd<GpuLane>
 
     public static GpuLane LoadI8(sbyte* source) => new(*source);
 
+    public static GpuLane LoadU4(byte* row, long first) => new((row[first >> 1] >> (int)((first & 1) << 2)) & 15);
+
     public void Store(float* target) => *target = _v;
 
     public static GpuLane operator +(GpuLane a, GpuLane b) => new(a._v + b._v);

@@ -39,15 +39,15 @@ internal struct TileSource
 {
     public ArrayView<float> Wide;
     public ArrayView<ushort> Narrow;
-    public ArrayView<sbyte> Codes;
+    public ArrayView<byte> Codes, ZeroPoints;
     public ArrayView<float> Scales;
     public long Start, RowStep, ColumnStep, Rows, Columns;
 
-    /// <summary>0: f32 in Wide; 1: bf16 in Narrow; 2: f16 in Narrow; 3: i8 in Codes, times Scales.</summary>
+    /// <summary>0: f32 in Wide; 1: bf16 in Narrow; 2: f16 in Narrow; 3: i8, 4: u4 in Codes, less their zero point, times Scales.</summary>
     public int Format;
 
-    /// <summary>Of codes: scales of a stored row, and how many neighbours of it share one (0: all).</summary>
-    public int ScalesPerRow, Block;
+    /// <summary>Of codes: blocks and zero points' bytes of a stored row, elements of a block, bytes of a stored row.</summary>
+    public long ScalesPerRow, ZeroBytes, Block, CodeBytes;
 
     /// <summary>What is a row here is stored as a column.</summary>
     public GpuFlag Exchanged;
@@ -72,8 +72,13 @@ internal struct TileSource
             return GpuBits.FromBF16(s.Narrow[at]);
         if (s.Format == 2)
             return GpuBits.FromF16(s.Narrow[at]);
-        long storedRow = s.Exchanged ? column : row, storedColumn = s.Exchanged ? row : column;
-        return s.Codes[at] * s.Scales[storedRow * s.ScalesPerRow + (s.Block == 0 ? 0 : storedColumn / s.Block)];
+        long storedRow = s.Exchanged ? column : row, storedColumn = s.Exchanged ? row : column, block = storedColumn / s.Block;
+        float scale = s.Scales[storedRow * s.ScalesPerRow + block];
+        if (s.Format == 3)
+            return (sbyte)s.Codes[storedRow * s.CodeBytes + storedColumn] * scale;
+        int zero = (s.ZeroPoints[storedRow * s.ZeroBytes + (block >> 1)] >> (int)((block & 1) << 2)) & 15;
+        int code = (s.Codes[storedRow * s.CodeBytes + (storedColumn >> 1)] >> (int)((storedColumn & 1) << 2)) & 15;
+        return (code - zero) * scale;
     }
 }
 

@@ -78,10 +78,8 @@ internal static class PlainGemm
         (a.Rows, a.Columns) = (args.M, args.K);
         (b.RowStep, b.ColumnStep) = args.TransB ? (args.StepB, 1L) : (1L, args.StepB);
         (b.Rows, b.Columns) = (args.N, args.K);
-        b.Exchanged = !args.TransB;
-        b.Scales = gpu.View<float>(args.ScalesB);
-        b.ScalesPerRow = args.ScalesPerRow;
-        b.Block = args.BlockB;
+        if (args.B.Scales.IsPresent)
+            AddScales(gpu, args, ref b);
         var kernel = new GemmKernel<TShape>
         {
             A = a,
@@ -112,6 +110,19 @@ internal static class PlainGemm
         DType.F32 => new() { Wide = gpu.View<float>(x), Rounds = rounds },
         DType.BF16 => new() { Narrow = gpu.View<ushort>(x), Format = 1 },
         DType.F16 => new() { Narrow = gpu.View<ushort>(x), Format = 2, Rounds = rounds },
-        _ => new() { Codes = gpu.View<sbyte>(x), Format = 3, Rounds = rounds },
+        _ => new() { Codes = gpu.Window<byte>(x.Address, x.DType.ByteLength(x.Elements)), Format = x.DType == DType.I8 ? 3 : 4, Rounds = rounds },
     };
+
+    private static void AddScales(IlgpuDevice gpu, in GemmArgs args, ref TileSource b)
+    {
+        BlockScales scales = args.B.Scales;
+        long storedRows = args.TransB ? args.N : args.K;
+        b.Exchanged = !args.TransB;
+        b.Scales = gpu.Window<float>(scales.Address, storedRows * scales.PerRow);
+        b.ZeroPoints = gpu.Window<byte>(scales.ZeroPoints, scales.ZeroPoints == 0 ? 0 : storedRows * scales.ZeroPointBytesPerRow);
+        b.ScalesPerRow = scales.PerRow;
+        b.ZeroBytes = scales.ZeroPointBytesPerRow;
+        b.Block = scales.Block;
+        b.CodeBytes = args.B.DType.ByteLength(scales.RowLength);
+    }
 }

@@ -52,36 +52,46 @@ public abstract class IlgpuGemmTests<TDevice> : IDisposable
     }
 
     [Theory]
-    [InlineData(true, 0)]
-    [InlineData(false, 0)]
-    [InlineData(true, 16)]
-    [InlineData(false, 16)]
-    public void CodesAreMultipliedByTheirScales(bool transB, int block)
+    [InlineData(DType.I8, true, 64)]
+    [InlineData(DType.I8, false, 64)]
+    [InlineData(DType.I8, true, 16)]
+    [InlineData(DType.U4, true, 32)]
+    [InlineData(DType.U4, false, 32)]
+    public void CodesAreMultipliedByTheirScales(DType type, bool transB, int block)
     {
-        const int M = 9, N = 33, K = 40;
+        const int M = 9, Outer = 10, Inner = 64;
+        int n = transB ? Outer : Inner, k = transB ? Inner : Outer, blocks = Inner / block, zeroBytes = (blocks + 1) / 2;
         var random = new Random(1);
-        int storedRows = transB ? N : K, storedColumns = transB ? K : N, scalesPerRow = block == 0 ? 1 : (storedColumns + block - 1) / block;
-        sbyte[] codes = [.. Enumerable.Range(0, N * K).Select(_ => (sbyte)random.Next(-127, 128))];
-        float[] a = Numbers.Normal(M * K, 2), scales = [.. Enumerable.Range(0, storedRows * scalesPerRow).Select(_ => random.NextSingle() + 0.1f)], c = new float[M * N];
-        using DeviceBuffer ta = _device.Allocate(DType.F32, a.Length, "test"), tb = _device.Allocate(DType.I8, codes.Length, "test"), ts = _device.Allocate(DType.F32, scales.Length, "test"), tc = _device.Allocate(DType.F32, c.Length, "test");
+        byte[] codes = new byte[type.ByteLength(Outer * Inner)], zeros = new byte[Outer * zeroBytes];
+        random.NextBytes(codes);
+        random.NextBytes(zeros);
+        float[] a = Numbers.Normal(M * k, 2), scales = [.. Enumerable.Range(0, Outer * blocks).Select(_ => random.NextSingle() + 0.1f)], c = new float[M * n];
+        using DeviceBuffer ta = Take(DType.F32, a.Length), tb = Take(type, Outer * Inner), ts = Take(DType.F32, scales.Length), tz = Take(DType.U8, zeros.Length), tc = Take(DType.F32, c.Length);
         ta.Tensor.CopyFrom<float>(a);
-        tb.Tensor.CopyFrom<sbyte>(codes);
+        _device.CopyFromHost(codes, tb.Tensor);
         ts.Tensor.CopyFrom<float>(scales);
-        Gemm.Run(_device, new GemmArgs { A = ta.Tensor, B = tb.Tensor, ScalesB = ts.Tensor, BlockB = block, C = tc.Tensor, M = M, N = N, K = K, TransB = transB });
+        tz.Tensor.CopyFrom<byte>(zeros);
+        Tensor b = tb.Tensor with { Scales = new BlockScales(ts.Tensor.Address, type == DType.U4 ? tz.Tensor.Address : 0, Inner, block) };
+        Gemm.Run(_device, new GemmArgs { A = ta.Tensor, B = b, C = tc.Tensor, M = M, N = n, K = k, TransB = transB });
         tc.Tensor.CopyTo<float>(c);
-        var expected = new double[M * N];
-        for (int m = 0; m < M; m++)
+        static int Nibble(byte[] bytes, int at) => (bytes[at / 2] >> (at % 2 * 4)) & 15;
+        double Weight(int row, int column)
         {
-            for (int n = 0; n < N; n++)
+            int at = row * Inner + column, part = column / block;
+            double code = type == DType.I8 ? (sbyte)codes[at] : Nibble(codes, at) - Nibble(zeros, 2 * row * zeroBytes + part);
+            return code * scales[row * blocks + part];
+        }
+        var expected = new double[M * n];
+        for (int row = 0; row < M; row++)
+        {
+            for (int column = 0; column < n; column++)
             {
-                for (int k = 0; k < K; k++)
-                {
-                    int row = transB ? n : k, column = transB ? k : n;
-                    expected[m * N + n] += (double)a[m * K + k] * codes[row * storedColumns + column] * scales[row * scalesPerRow + (block == 0 ? 0 : column / block)];
-                }
+                for (int i = 0; i < k; i++)
+                    expected[row * n + column] += a[row * k + i] * (transB ? Weight(column, i) : Weight(i, column));
             }
         }
-        TensorAssert.CloseToLargest(expected, c, 2 * K, "codes with scales");
+        // Higham, gamma_n with a rounding for the scale.
+        TensorAssert.CloseToLargest(expected, c, 2 * k, $"{type} codes with scales");
     }
 
     [Fact]
@@ -106,6 +116,8 @@ public abstract class IlgpuGemmTests<TDevice> : IDisposable
         _device.Dispose();
         GC.SuppressFinalize(this);
     }
+
+    private DeviceBuffer Take(DType type, long elements) => _device.Allocate(type, elements, "test data");
 
     private void Check(GemmCase product)
     {

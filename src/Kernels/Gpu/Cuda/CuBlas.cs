@@ -35,7 +35,7 @@ internal sealed unsafe class CuBlas : IDisposable
     }
 
     /// <summary>Codes with scales, and activations stored in bf16, are for our own kernels.</summary>
-    public static bool Fits(in GemmArgs args) => args.A.DType == DType.F32 && args.B.DType != DType.I8 && Math.Max(Math.Max(args.StepA, args.StepB), args.StepC) <= int.MaxValue;
+    public static bool Fits(in GemmArgs args) => args.A.DType == DType.F32 && !args.B.Scales.IsPresent && Math.Max(Math.Max(args.StepA, args.StepB), args.StepC) <= int.MaxValue;
 
     /// <summary>The product.</summary>
     /// <param name="gpu">Where the operands lie.</param>
