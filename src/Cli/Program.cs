@@ -16,7 +16,7 @@ public static class Program
         ParseResult parsed = Root().Parse(args);
         return parsed.Errors.Count > 0
             ? ExitCode.Report(ParseErrors.Describe(parsed), ExitCode.Usage)
-            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
 
     internal static RootCommand Root()

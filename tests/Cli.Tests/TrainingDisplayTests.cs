@@ -122,7 +122,7 @@ public sealed partial class TrainingDisplayTests : IDisposable
         [
             "task0-seed43: stopped at step 2 (no better score since step 2, best 0.1000)",
             $"step {new string('─', 40)} 2/100 2 %  0:00:49 left",
-            "6 runs (2 ended)  loss 3.500  acc 0.2500 ± 0.187  best 0.2500 ± 0.187  2,000 tokens/s  812 MB",
+            "6 runs (2 ended)  loss 3.500  acc 0.2500  best 0.2500  2,000 tokens/s  812 MB",
             "  task0  loss 1.500  acc 0.0500 ± 0.071  best 0.0500 ± 0.071  done",
             "  task1  loss 3.500  acc 0.2500 ± 0.071  best 0.2500 ± 0.071",
             "  task2  loss 5.500  acc 0.4500 ± 0.071  best 0.4500 ± 0.071",

@@ -65,6 +65,14 @@ internal sealed class OptionLister : OptionVisitor
         json.WriteEndArray();
     }, help, Affects.Result);
 
+    public override IReadOnlyList<int> Integers(string name, IReadOnlyList<int> value, int min, string help) => Add(name, value, json =>
+    {
+        json.WriteStartArray();
+        foreach (int number in value)
+            json.WriteNumberValue(number);
+        json.WriteEndArray();
+    }, help, Affects.Result);
+
     public override T Section<T>(string name, T value, Func<T, OptionVisitor, T> visit, string help)
     {
         Under(name, () => visit(value, this));

@@ -111,6 +111,14 @@ internal sealed partial class OptionReader : OptionVisitor
         { } node => throw Bad(node, name, "a text or a list of texts"),
     };
 
+    public override IReadOnlyList<int> Integers(string name, IReadOnlyList<int> value, int min, string help) => Find(name) switch
+    {
+        null => value,
+        { Kind: JsonTokenType.Null } => [],
+        { Kind: JsonTokenType.StartArray } node => [.. node.Items.Select(i => (int)Whole(i, name, min, int.MaxValue, orNull: false))],
+        { } node => [(int)Whole(node, name, min, int.MaxValue, orNull: false)],
+    };
+
     public override T Section<T>(string name, T value, Func<T, OptionVisitor, T> visit, string help)
     {
         if (Find(name) is not { } node)

@@ -70,6 +70,9 @@ internal abstract class OptionVisitor
     /// <summary>Texts; one alone may stand without brackets.</summary>
     public abstract IReadOnlyList<string> Texts(string name, IReadOnlyList<string> value, string help);
 
+    /// <summary>Whole numbers; one alone may stand without brackets.</summary>
+    public abstract IReadOnlyList<int> Integers(string name, IReadOnlyList<int> value, int min, string help);
+
     /// <summary>An object of options.</summary>
     public abstract T Section<T>(string name, T value, Func<T, OptionVisitor, T> visit, string help);
 
