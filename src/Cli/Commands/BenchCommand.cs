@@ -5,7 +5,6 @@ using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Tuning.Benchmarks;
-using IptNative.Tuning.Memory;
 
 namespace IptNative.Cli.Commands;
 
@@ -29,7 +28,7 @@ internal static class BenchCommand
         forward.AcceptOnlyFromAmong("auto", "ort", "native");
         var weights = new Option<string>("--weights") { Description = "Read whole before the first step, mapped from the file, or streamed from it block by block; auto: mapped, or streamed where the budget asks for it.", DefaultValueFactory = _ => "auto" };
         weights.AcceptOnlyFromAmong("auto", "resident", "mapped", "streamed");
-        var budget = new Option<string?>("--memory-budget") { Description = "Memory that the process may take, for example 700MB: the fastest settings that fit are taken." };
+        var budget = new SizeOption("--memory-budget", "Memory that the process may take, for example 700MB: the fastest settings that fit are taken.");
         var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
         dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
@@ -54,7 +53,7 @@ internal static class BenchCommand
                     Activations = Word<Activations>(parsed.GetValue(activations)!),
                     Forward = Word<ForwardEngine>(parsed.GetValue(forward)!),
                     Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
-                    MemoryBudget = parsed.GetValue(budget) is { } size ? ByteSize.Parse(size) : null,
+                    MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),

@@ -12,22 +12,33 @@ public static class ByteSize
         ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3), ("B", 1),
     ];
 
+    /// <summary>What <see cref="Parse"/> reads, for messages.</summary>
+    public const string Expected = "a number and a unit, for example 6GiB, 700MB or 1.5GB";
+
     /// <summary>Reads an amount.</summary>
     /// <param name="text">A number and a unit: 6GiB, 700MB, 1.5 GB.</param>
     /// <returns>Bytes, 1 or more.</returns>
     /// <exception cref="ArgumentException">No such amount.</exception>
-    public static long Parse(string text)
+    public static long Parse(string text) => TryParse(text, out long bytes) ? bytes : throw new ArgumentException($"memory: found '{text}', expected {Expected}.", nameof(text));
+
+    /// <summary>Reads an amount, where it is one.</summary>
+    /// <param name="text">As for <see cref="Parse"/>.</param>
+    /// <param name="bytes">1 or more.</param>
+    /// <returns>Whether it is one.</returns>
+    public static bool TryParse(string text, out long bytes)
     {
         ArgumentNullException.ThrowIfNull(text);
-        foreach ((string unit, double bytes) in Units)
+        bytes = 0;
+        foreach ((string unit, double size) in Units)
         {
             if (!text.EndsWith(unit, StringComparison.OrdinalIgnoreCase))
                 continue;
-            if (double.TryParse(text[..^unit.Length].Trim(), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number) && number * bytes is >= 1 and < 1e18)
-                return (long)(number * bytes);
-            break;
+            if (!double.TryParse(text[..^unit.Length].Trim(), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number) || number * size is not (>= 1 and < 1e18))
+                return false;
+            bytes = (long)(number * size);
+            return true;
         }
-        throw new ArgumentException($"memory: found '{text}', expected a number and a unit, for example 6GiB, 700MB or 1.5GB.", nameof(text));
+        return false;
     }
 
     /// <summary>An amount in decimal units, as `bench` prints peaks.</summary>
