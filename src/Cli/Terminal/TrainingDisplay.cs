@@ -312,23 +312,26 @@ internal sealed class TrainingDisplay : IRunObserver, IDisposable
     private int Count(int[] runs, Func<Run, double> value) => runs.Count(i => !double.IsNaN(value(_runs[i])));
 
     // How far tasks lie apart says nothing about their seeds.
-    private string Overall(int[] runs, Func<Run, double> value) => _tasks.Length == 1 ? WithDeviation(runs, value) : Number(Mean(runs, value));
+    private string Overall(int[] runs, Func<Run, double> value) => _tasks.Length == 1 ? WithDeviation(runs, value) : Score(Mean(runs, value));
 
     private string WithDeviation(int[] runs, Func<Run, double> value)
     {
         double mean = Mean(runs, value);
         int n = Count(runs, value);
         if (n < 2)
-            return Number(mean);
+            return Score(mean);
         double squares = Mean(runs, r => (value(r) - mean) * (value(r) - mean)) * n;
-        return $"{Number(mean)} {(_options.Unicode ? "±" : "+-")} {Math.Sqrt(squares / (n - 1)):0.000}";
+        return $"{Score(mean)} {(_options.Unicode ? "±" : "+-")} {Math.Sqrt(squares / (n - 1)):0.000}";
     }
 
     private string Paint(string code, string text) => _options.Live && _options.Color && text.Length > 0 ? $"\x1b[{code}m{text}\x1b[0m" : text;
 
     private static string Why(RowFinished row) => row.Reason == StopReason.Patience
-        ? $"no better score since step {row.BestStep:N0}, best {Number(row.BestScore)}"
+        ? $"no better score since step {row.BestStep:N0}, best {Score(row.BestScore)}"
         : row.Detail ?? "not finite";
+
+    // As in the table at the end.
+    private static string Score(double value) => double.IsNaN(value) ? "-" : value.ToString("0.000", CultureInfo.InvariantCulture);
 
     // Four digits that matter: 2.345, 0.1234, 1.2e-05.
     private static string Number(double value) => double.IsNaN(value) ? "-"

@@ -99,8 +99,9 @@ public sealed class TrainRun
         using var trainer = new Trainer(device, tuned, training, loss, evaluator, options, new RunObservers(folder.Recorder, _display), new Store(folder, card));
         IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(_cancel);
 
+        double seconds = trainer.Seconds;
         RunResult result = Score(evaluator, tokenizer, evaluation, tasks, training, outcomes, tuned, folder);
-        result = result with { TrainSeconds = trainer.Seconds, PeakBytes = PeakBytes() };
+        result = result with { TrainSeconds = seconds, PeakBytes = PeakBytes() };
         folder.WriteResult(result);
         return new TrainRunReport(result, outcomes, folder.Path);
     }
