@@ -20,7 +20,10 @@ public static class MemoryPlanner
     // Streaming reads every block twice a pass; from a cached file that is a tenth, from a disk more.
     private const double StreamingCost = 1.15;
 
-    /// <summary>The fastest settings that fit.</summary>
+    // A budget is a promise, and a plan is within 10 % of what is measured.
+    private const double Margin = 1.1;
+
+    /// <summary>The fastest settings that fit, with a tenth to spare.</summary>
     /// <param name="request">Sizes; what is free is overwritten.</param>
     /// <param name="free">What may be chosen.</param>
     /// <param name="budget">Bytes.</param>
@@ -40,7 +43,7 @@ public static class MemoryPlanner
         double least = double.MaxValue;
         foreach (MemoryPlan plan in Candidates(request, free))
         {
-            if (plan.Total <= budget && Cost(plan) is var cost && cost < least)
+            if (Margin * plan.Total <= budget && Cost(plan) is var cost && cost < least)
                 (best, least) = (plan, cost);
         }
         return best;
@@ -111,7 +114,7 @@ public static class MemoryPlanner
     private static string Refusal(MemoryRequest request, MemoryFreedom free, long budget)
     {
         MemoryPlan least = Leanest(request, free);
-        string found = $"a step does not fit into {ByteSize.Text(budget)}: {Describe(least)} is the least that these settings allow.";
+        string found = $"a step does not fit into {ByteSize.Text(budget)}: {Describe(least)} is the least that these settings allow, and a tenth is kept to spare.";
         // One change first, the one that costs least time; then all that can be changed.
         foreach ((string change, MemoryFreedom? freed) in ((string, MemoryFreedom?)[])
             [
@@ -126,7 +129,7 @@ public static class MemoryPlanner
         }
         MemoryPlan lean = Leanest(request, free with { Residence = WeightResidence.Streamed, Forward = ForwardEngine.Native, Activations = Activations.Blocks });
         string shape = request.Weights.IsQuantised ? "" : ", weights exported with --dtype int4";
-        return string.Create(CultureInfo.InvariantCulture, $"{found} Smallest change that fits: --memory-budget {Math.Ceiling(lean.Total / 1e6)}MB ({Describe(lean)}); or shorter inputs{shape}.");
+        return string.Create(CultureInfo.InvariantCulture, $"{found} Smallest change that fits: --memory-budget {Math.Ceiling(Margin * lean.Total / 1e6)}MB ({Describe(lean)}); or shorter inputs{shape}.");
     }
 
     private static string Word<T>(T value)

@@ -20,7 +20,7 @@ public sealed class MemoryPlannerTests
         foreach (long budget in (long[])[4_000_000_000, 1_000_000_000, 700_000_000, 500_000_000, 350_000_000, 200_000_000])
         {
             MemoryPlan plan = MemoryPlanner.Fit(request, Everything, budget);
-            Assert.True(plan.Total <= budget, $"{MemoryPlanner.Describe(plan)} does not fit into {budget}");
+            Assert.True(1.1 * plan.Total <= budget, $"{MemoryPlanner.Describe(plan)} does not fit into {budget}");
             Assert.Equal(plan.Total, plan.Lines.Sum(l => l.Bytes));
             double slowness = (2 + MemoryPlan.Recomputed(plan.Request.Activations)) * (1 + 192.0 / (plan.Request.Examples * 228)) * (plan.Request.Residence == WeightResidence.Streamed ? 1.15 : 1);
             Assert.True(slowness >= last, $"{MemoryPlanner.Describe(plan)} would be faster than what more memory gave");
@@ -42,8 +42,8 @@ public sealed class MemoryPlannerTests
     public void ARefusalNamesTheSmallestChangeThatFits()
     {
         MemoryRequest request = Base(DType.I8);
-        string activations = Refusal(new(Activations.Full, WeightResidence.Mapped, ForwardEngine.Native, 8), 460_000_000);
-        Assert.Contains("a step does not fit into 460 MB: mapped weights, native forward, full activations, 1 example at once:", activations, StringComparison.Ordinal);
+        string activations = Refusal(new(Activations.Full, WeightResidence.Mapped, ForwardEngine.Native, 8), 500_000_000);
+        Assert.Contains("a step does not fit into 500 MB: mapped weights, native forward, full activations, 1 example at once:", activations, StringComparison.Ordinal);
         Assert.Contains("Smallest change that fits: --activations auto (", activations, StringComparison.Ordinal);
         Assert.Contains("Smallest change that fits: --weights streamed (", Refusal(new(null, WeightResidence.Mapped, ForwardEngine.Native, 8), 300_000_000), StringComparison.Ordinal);
         string hopeless = Refusal(Everything, 50_000_000);
