@@ -43,6 +43,22 @@ public enum ForwardEngine
     Native,
 }
 
+/// <summary>Where frozen weights are.</summary>
+public enum WeightPlace
+{
+    /// <summary>Mapped; streamed where a memory budget asks for it.</summary>
+    Auto,
+
+    /// <summary>Read whole before the first step.</summary>
+    Resident,
+
+    /// <summary>Mapped from the file.</summary>
+    Mapped,
+
+    /// <summary>Streamed from the file block by block.</summary>
+    Streamed,
+}
+
 /// <summary>One option for a help text.</summary>
 /// <param name="Name">Dotted name: prompt.length; items of a list are numbered: tasks.0.data.</param>
 /// <param name="Default">Default as JSON.</param>
@@ -56,6 +72,9 @@ public sealed partial record RunConfig
     private static readonly (string, KeptActivations)[] ActivationWords =
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
+
+    private static readonly (string, WeightPlace)[] WeightWords =
+        [("auto", WeightPlace.Auto), ("resident", WeightPlace.Resident), ("mapped", WeightPlace.Mapped), ("streamed", WeightPlace.Streamed)];
 
     /// <summary>The frozen model: package, checkpoint folder, weight file or Hub name.</summary>
     public string Model { get; init; } = "";
@@ -92,6 +111,12 @@ public sealed partial record RunConfig
 
     /// <summary>Who computes the forward pass.</summary>
     public ForwardEngine Forward { get; init; } = ForwardEngine.Auto;
+
+    /// <summary>Where the frozen weights are.</summary>
+    public WeightPlace Weights { get; init; } = WeightPlace.Auto;
+
+    /// <summary>Memory that training steps may take, with a unit: 6GiB. Null: half of what is free.</summary>
+    public string? MemoryBudget { get; init; }
 
     /// <summary>The run folder.</summary>
     public string Output { get; init; } = "";
@@ -180,6 +205,10 @@ public sealed partial record RunConfig
         Prompt.Validate();
         Optimizer.Validate(Training.Steps);
         Training.Validate();
+        if (MemoryBudget is { } budget)
+            Memory.ByteSize.Parse(budget);
+        if (Weights == WeightPlace.Streamed && Forward == ForwardEngine.Ort)
+            throw new ArgumentException("weights is \"streamed\" and forward is \"ort\", which binds all weights at once. Set \"forward\": \"native\".");
         if (!DeviceName().IsMatch(Device))
             throw new ArgumentException($"device is \"{Device}\", expected auto, cpu, cuda or cuda:n.");
     }
@@ -200,6 +229,8 @@ public sealed partial record RunConfig
         Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
         Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
         Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
+        Weights = v.Choice("weights", Weights, WeightWords, "Where the frozen weights are: streamed holds one block at a time.", Affects.Rounding),
+        MemoryBudget = v.Text("memory_budget", MemoryBudget, "Memory that training steps may take, with a unit (6GiB); null plans with half of what is free.", Affects.Rounding),
         Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",
     };
 
