@@ -11,7 +11,7 @@ namespace IptNative.Bench;
 /// <param name="ToLedger">Append what was measured to bench/results.csv.</param>
 internal sealed record BenchOptions(string Bench, int Threads, int Repeats, string Only, bool ToLedger)
 {
-    public const string Usage = "usage: iptnative-bench gemm|attention|forward|load|start|tokenizer [--threads N] [--repeats N] [--only TEXT] [--ledger]";
+    public const string Usage = "usage: iptnative-bench gemm|attention|forward|load|start|tokenizer|ipt [--threads N] [--repeats N] [--only TEXT] [--ledger]";
 
     public static BenchOptions Parse(string[] args)
     {
