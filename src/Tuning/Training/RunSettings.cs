@@ -22,16 +22,11 @@ internal static class RunSettings
         };
     }
 
-    /// <summary>Forward and backward within the free memory.</summary>
-    public static (GradientPass Pass, MicroBatchLimit Limit) Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, Activations? wanted, int microBatchSize, Engine engine)
+    /// <summary>Forward and backward as planned.</summary>
+    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, ActivationPlan plan, Engine engine) => new(checkpoint, model, new GradientOptions
     {
-        ActivationPlan plan = ActivationPlan.For(checkpoint.Config, wanted, microBatchSize, ActivationPlan.FreeBytes());
-        var pass = new GradientPass(checkpoint, model, new GradientOptions
-        {
-            Activations = plan.Activations,
-            Forward = engine,
-            Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
-        });
-        return (pass, plan.Limit);
-    }
+        Activations = plan.Activations,
+        Forward = engine,
+        Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
+    });
 }

@@ -2,7 +2,6 @@
 using System.Diagnostics;
 using System.Globalization;
 using IptNative.Kernels.Devices;
-using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
@@ -10,8 +9,10 @@ using IptNative.Model.Tokenizer;
 using IptNative.Tasks.Data;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
+using IptNative.Tuning.Ipt;
 using IptNative.Tuning.Prompts;
 using IptNative.Tuning.Runs;
+using IptNative.Tuning.Subspaces;
 
 namespace IptNative.Tuning.Training;
 
@@ -22,7 +23,7 @@ namespace IptNative.Tuning.Training;
 public sealed record TrainRunReport(RunResult Result, IReadOnlyList<TrainingOutcome> Outcomes, string Folder);
 
 /// <summary>Runs <c>iptnative train</c>.</summary>
-public sealed class TrainRun
+public sealed partial class TrainRun
 {
     // Of what a checkpoint remembers.
     private const string PlanKey = "activation_plan";
@@ -76,29 +77,25 @@ public sealed class TrainRun
             ? ActivationPlan.Remembered(text, checkpoint.Config, Wanted(), _config.Training.MicroBatchSize) : null;
         ActivationPlan plan = remembered ?? ActivationPlan.For(checkpoint.Config, Wanted(), _config.Training.MicroBatchSize, ActivationPlan.FreeBytes());
         Model.Backward.ForwardEngine engine = _config.Forward == Runs.ForwardEngine.Native ? Model.Backward.ForwardEngine.Native : Model.Backward.ForwardEngine.Ort;
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions
-        {
-            Activations = plan.Activations,
-            Forward = engine,
-            Loss = TokenLoss.Plain with { LabelSmoothing = (float)_config.Loss.LabelSmoothing, ZLoss = (float)_config.Loss.ZLoss },
-        });
+        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, engine);
         var evaluator = new Evaluator(model, tokenizer);
-        var evaluation = new EvaluationOptions();
-        evaluation = evaluation with
-        {
-            BatchSize = _config.Evaluation.BatchSize == 0 ? evaluation.BatchSize : _config.Evaluation.BatchSize,
-            MaxTargetLength = _config.Evaluation.MaxLength == 0 ? null : _config.Evaluation.MaxLength,
-        };
+        EvaluationOptions evaluation = RunSettings.Of(_config.Evaluation);
+        if (_config.Method == TuningMethod.Msf)
+            return FindSubspace(checkpoint, device, pass, evaluator, evaluation, tokenizer, tasks, plan, folder);
 
-        Prompt[] initial = Initial(checkpoint, tokenizer, tasks, rows);
-        using var tuned = new DirectPrompts(device, initial);
+        using PromptSubspace? subspace = _config.Method == TuningMethod.Ist ? OpenSubspace(device, checkpoint) : null;
+        Prompt[] initial = subspace is null ? Initial(checkpoint, tokenizer, tasks, rows) : [];
+        using ITunedPrompts tuned = subspace is null ? new DirectPrompts(device, initial) : Intrinsic(subspace, rows);
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
-        Report(tasks, training, initial, plan, engine);
+        Report(tasks, training, tuned.Table, plan, engine);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
         var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit, Remembered = new Dictionary<string, string> { [PlanKey] = plan.ToText() } };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
         using var trainer = new Trainer(device, tuned, training, loss, evaluator, options, new RunObservers(folder.Recorder, _display), new Store(folder, card));
         IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(_cancel);
+
+        if (tuned is IntrinsicPrompts vectors)
+            WriteVectors(vectors, folder);
 
         double seconds = trainer.Seconds;
         RunResult result = Score(evaluator, tokenizer, evaluation, tasks, training, outcomes, tuned, folder);
@@ -144,6 +141,8 @@ public sealed class TrainRun
         }
         if (_config.Prompt.InitFile is { } start && File.Exists(start))
             inputs.Add("prompt", start, _cancel);
+        if (_config.Method == TuningMethod.Ist && File.Exists(_config.Ist.Subspace))
+            inputs.Add("subspace", _config.Ist.Subspace, _cancel);
         return inputs;
     }
 
@@ -210,7 +209,7 @@ public sealed class TrainRun
         return prompts;
     }
 
-    private void Report(TaskData[] tasks, TrainingRow[] rows, Prompt[] prompts, ActivationPlan plan, Model.Backward.ForwardEngine engine)
+    private void Report(TaskData[] tasks, TrainingRow[] rows, PromptTable prompts, ActivationPlan plan, Model.Backward.ForwardEngine engine)
     {
         for (int i = 0; i < tasks.Length; i++)
         {
@@ -219,13 +218,13 @@ public sealed class TrainRun
             if (row.Train.CutInputs + row.Train.CutTargets > 0)
                 _note($"{row.Row.Task}: {row.Train.CutInputs} inputs and {row.Train.CutTargets} targets of the training split are longer than allowed and were cut.");
         }
-        string lengths = string.Join(", ", prompts.Select(p => p.Length).Distinct().Order());
+        string lengths = string.Join(", ", Enumerable.Range(0, prompts.Count).Select(prompts.Length).Distinct().Order());
         string rate = _config.Optimizer.LearningRate.ToString(CultureInfo.InvariantCulture);
         _note($"{rows.Length} {(rows.Length == 1 ? "prompt" : "prompts")} of {lengths} rows, {_config.Training.Steps} steps of {_config.Training.BatchSize * _config.Training.GradientAccumulation} examples each, {_config.Optimizer.Name} at {rate}; run folder {_config.Output}.");
         _note($"forward by {(engine == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")}, {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Positions} positions at once.");
     }
 
-    private RunResult Score(Evaluator evaluator, T5Tokenizer tokenizer, EvaluationOptions evaluation, TaskData[] tasks, TrainingRow[] rows, IReadOnlyList<TrainingOutcome> outcomes, DirectPrompts tuned, RunFolder folder)
+    private RunResult Score(Evaluator evaluator, T5Tokenizer tokenizer, EvaluationOptions evaluation, TaskData[] tasks, TrainingRow[] rows, IReadOnlyList<TrainingOutcome> outcomes, ITunedPrompts tuned, RunFolder folder)
     {
         var results = new RowResult[rows.Length];
         var predictions = new List<PredictionLine>();
