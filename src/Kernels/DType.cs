@@ -33,6 +33,9 @@ public enum DType
 
     /// <summary>Signed 4-bit integer, two to a byte; scales lie beside it.</summary>
     I4,
+
+    /// <summary>Unsigned 4-bit integer, two to a byte, the first in the lower half; scales and zero points lie beside it.</summary>
+    U4,
 }
 
 /// <summary>Sizes and names of <see cref="DType"/>.</summary>
@@ -46,7 +49,7 @@ public static class DTypes
         DType.F64 or DType.I64 => 64,
         DType.F32 or DType.I32 => 32,
         DType.F16 or DType.BF16 => 16,
-        DType.I4 => 4,
+        DType.I4 or DType.U4 => 4,
         _ => 8,
     };
 

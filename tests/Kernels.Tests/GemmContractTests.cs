@@ -20,7 +20,7 @@ public sealed class GemmContractTests
         Assert.Equal("Gemm: found 6 batches in groups of 4, expected 1 or more and whole groups.", Refusal(device, args with { A = large.Tensor, Batches = 6, InnerBatches = 4 }));
         Assert.Contains("found a row step of 3 and batch strides (0, 0); expected a step of 4 or more", Refusal(device, args with { A = large.Tensor, LdA = 3 }));
         Assert.Equal("Gemm: A lies on cpu, expected cpu, the device it runs on.", Refusal(other, args));
-        Assert.Equal("Gemm: found B u8, expected f32, bf16, f16 or i8.", Refusal(device, args with { A = large.Tensor, B = bytes.Tensor }));
+        Assert.Equal("Gemm: found B u8, expected f32, bf16, f16, i8 or u4.", Refusal(device, args with { A = large.Tensor, B = bytes.Tensor }));
         Assert.Equal("Gemm: found A i8 and C f32, expected f32 or bf16 for A and f32 for C.", Refusal(device, args with { A = integers.Tensor }));
         using var foreign = new ForeignDevice();
         Tensor elsewhere = large.Tensor with { Device = foreign };

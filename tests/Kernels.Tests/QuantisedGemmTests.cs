@@ -1,5 +1,4 @@
-// A product with int8 codes must be the product with their expansion, bit for bit, on every path: only the way of reading B differs.
-using IptNative.Kernels.Cpu;
+// Products with quantised matrices: bit for bit those with the expanded matrix, in every micro-kernel, since packing hands both the same floats.
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using Xunit;
@@ -8,107 +7,152 @@ namespace IptNative.Kernels.Tests;
 
 public sealed unsafe class QuantisedGemmTests : IDisposable
 {
-    private readonly CpuDevice _device = new(3);
+    private readonly CpuDevice _device = new(2);
+    private readonly List<DeviceBuffer> _buffers = [];
 
     private delegate void Product(CpuDevice device, in GemmArgs args);
 
-    public void Dispose() => _device.Dispose();
+    public void Dispose()
+    {
+        _buffers.ForEach(b => b.Dispose());
+        _device.Dispose();
+    }
 
     [Theory]
-    [InlineData(ComputeType.F32)]
-    [InlineData(ComputeType.BF16)]
-    public void IsTheProductWithTheExpandedCodes(ComputeType compute)
+    [InlineData(DType.I8, 50, 37, 37)]
+    [InlineData(DType.I8, 33, 48, 16)]
+    [InlineData(DType.I8, 97, 320, 64)]
+    [InlineData(DType.U4, 33, 64, 32)]
+    [InlineData(DType.U4, 97, 320, 32)]
+    [InlineData(DType.U4, 800, 576, 32)]
+    public void ProductsAreThoseOfTheExpandedMatrix(DType type, int outer, int inner, int block)
     {
-        Product[] ways = [Gemm.RunWith<MicroKernel512>, Gemm.RunWith<MicroKernel256>, Gemm.RunWith<MicroKernel128>, Gemm.RunWith<MicroKernelScalar>];
-        if (compute == ComputeType.BF16 && MachineCodeStatus.Current.IsActive)
-            ways = [.. ways, BF16Gemm.Run];
-        int seed = 0;
-        foreach ((int M, int N, int K) in ((int, int, int)[])[(1, 1, 1), (5, 33, 31), (13, 50, 97), (17, 64, 128), (250, 130, 801)])
+        Tensor w = Matrix(type, outer, inner, block, seed: outer + inner);
+        Tensor expanded = Take((long)outer * inner);
+        Dequantisation.Forward(_device, w, expanded);
+        Assert.Equal(Expected(w), Floats(expanded));
+
+        foreach (Product product in (Product[])[Gemm.RunWith<MicroKernel512>, Gemm.RunWith<MicroKernel256>, Gemm.RunWith<MicroKernel128>, Gemm.RunWith<MicroKernelScalar>])
         {
-            foreach (int block in (int[])[0, 16, 32, 128])
+            foreach (int rows in (int[])[1, 5, 250])
             {
-                foreach (bool transB in (bool[])[false, true])
+                foreach (bool transposed in (bool[])[true, false])
                 {
-                    foreach (Product way in ways)
-                        Compare(++seed, M, N, K, transB, block, slack: seed % 3, compute, way);
+                    // y = x W^T and dx = dy W read the same bytes.
+                    (int n, int k) = transposed ? (outer, inner) : (inner, outer);
+                    Tensor a = Random(rows * k, rows + k), plain = Take((long)rows * n), packed = Take((long)rows * n);
+                    var args = new GemmArgs { A = a, B = expanded, C = plain, M = rows, N = n, K = k, TransB = transposed };
+                    product(_device, args);
+                    args = args with { B = w, C = packed };
+                    args.Validate(_device);
+                    product(_device, args);
+                    Assert.Equal(Floats(plain), Floats(packed));
                 }
             }
+        }
+    }
+
+    [Theory]
+    [InlineData(DType.I8, 64)]
+    [InlineData(DType.U4, 32)]
+    public void BF16ProductsAreThoseOfTheExpandedMatrix(DType type, int block)
+    {
+        const int Outer = 200, Inner = 832, Rows = 300;
+        Tensor w = Matrix(type, Outer, Inner, block, seed: 3);
+        Tensor expanded = Take((long)Outer * Inner);
+        Dequantisation.Forward(_device, w, expanded);
+        foreach (bool transposed in (bool[])[true, false])
+        {
+            (int n, int k) = transposed ? (Outer, Inner) : (Inner, Outer);
+            Tensor a = Random(Rows * k, 1), plain = Take((long)Rows * n), packed = Take((long)Rows * n);
+            var args = new GemmArgs { A = a, B = expanded, C = plain, M = Rows, N = n, K = k, TransB = transposed, Compute = ComputeType.BF16 };
+            Gemm.Run(_device, args);
+            Gemm.Run(_device, args with { B = w, C = packed });
+            Assert.Equal(Floats(plain), Floats(packed));
         }
     }
 
     [Fact]
     public void SharesTheOperandAcrossTheBatch()
     {
-        using DeviceBuffer a = Random(1, 3 * 20 * 40), codes = Codes(2, 50 * 40), scales = Scales(3, 50), c = _device.Allocate(DType.F32, 3 * 20 * 50, "test"), one = _device.Allocate(DType.F32, 20 * 50, "test");
-        var args = new GemmArgs { A = a.Tensor, B = codes.Tensor, ScalesB = scales.Tensor, C = c.Tensor, M = 20, N = 50, K = 40, TransB = true, Batches = 3, StrideA = new(800, 0), StrideC = new(1000, 0) };
+        const int Batches = 3, Rows = 20, Outer = 50, Inner = 64;
+        Tensor w = Matrix(DType.U4, Outer, Inner, 32, seed: 4), a = Random(Batches * Rows * Inner, 5), c = Take(Batches * Rows * Outer), one = Take(Rows * Outer);
+        var args = new GemmArgs { A = a, B = w, C = c, M = Rows, N = Outer, K = Inner, TransB = true, Batches = Batches, StrideA = new(Rows * Inner, 0), StrideC = new(Rows * Outer, 0) };
         Gemm.Run(_device, args);
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < Batches; i++)
         {
-            Gemm.Run(_device, args with { A = a.Tensor.Slice(i * 800, 800), C = one.Tensor, Batches = 1 });
-            Assert.Equal(Floats(one), Floats(c).AsSpan(i * 1000, 1000).ToArray());
+            Gemm.Run(_device, args with { A = a.Slice(i * Rows * Inner, Rows * Inner), C = one, Batches = 1 });
+            Assert.Equal(Floats(one), Floats(c)[(i * Rows * Outer)..((i + 1) * Rows * Outer)]);
         }
     }
 
     [Fact]
-    public void RefusesWhatDoesNotFitAndSaysWhy()
+    public void RefusesWhatTheScalesDoNotFit()
     {
-        using DeviceBuffer a = Random(1, 5 * 40), codes = Codes(2, 40 * 50), scales = Scales(3, 100), c = _device.Allocate(DType.F32, 5 * 50, "test");
-        var args = new GemmArgs { A = a.Tensor, B = codes.Tensor, ScalesB = scales.Tensor, BlockB = 32, C = c.Tensor, M = 5, N = 50, K = 40, TransB = true };
-        Gemm.Run(_device, args);
-        Assert.Equal("Gemm: B i8 is stored [50, 40] with a scale for 32 and needs 100 f32 scales on cpu, found 99 f32 on cpu.", Refusal(args with { ScalesB = scales.Tensor.Slice(0, 99) }));
-        Assert.Equal("Gemm: B i8 is stored [50, 40] with one scale a row and needs 50 f32 scales on cpu, found 0 f32 on no device.", Refusal(args with { ScalesB = default, BlockB = 0 }));
-        Assert.Equal("Gemm: found blocks of 24 in B i8, expected a power of two of 16 or more, or 0 for one scale a row.", Refusal(args with { BlockB = 24 }));
-        Assert.Equal("Gemm: found blocks of 8 in B i8, expected a power of two of 16 or more, or 0 for one scale a row.", Refusal(args with { BlockB = 8 }));
-        Assert.Contains("a quantised operand is shared by all batch entries", Refusal(args with { M = 2, Batches = 2, StrideB = new(1, 0), StrideC = new(100, 0), K = 20, BlockB = 0 }));
-        Assert.Equal("Gemm: found scales (blocks of 32) for B f32, expected them only for i8.", Refusal(args with { B = c.Tensor, N = 5 }));
+        Tensor w = Matrix(DType.U4, 40, 64, 32, seed: 1);
+        Tensor x = Take(64), y = Take(64);
+        var args = new GemmArgs { A = x, B = w, C = y, M = 1, N = 40, K = 64, TransB = true };
+        Refuses(args with { B = w with { Scales = default } }, "without scales");
+        Refuses(args with { B = w with { Scales = w.Scales with { ZeroPoints = 0 } } }, "expected i8 with scales, or u4 with scales and zero points");
+        Refuses(args with { B = w with { Scales = w.Scales with { RowLength = 40 } } }, "scales for rows of 40 in blocks of 32");
+        Refuses(args with { B = w with { Scales = w.Scales with { Block = 24 } } }, "in blocks of 24");
+        Refuses(args with { A = Take(128), B = w, N = 20, K = 128 }, "scales for rows of 64");
+        Assert.Contains("quantised", Assert.Throws<ArgumentException>(() => w.Slice(0, 64)).Message, StringComparison.Ordinal);
+
+        void Refuses(GemmArgs wrong, string message) => Assert.Contains(message, Assert.Throws<ArgumentException>(() => Gemm.Run(_device, wrong)).Message, StringComparison.Ordinal);
     }
 
-    private void Compare(int seed, int M, int N, int K, bool transB, int block, int slack, ComputeType compute, Product way)
+    private static float[] Floats(Tensor t) => new ReadOnlySpan<float>((void*)t.Address, (int)t.Elements).ToArray();
+
+    // From the formula, element by element.
+    private static float[] Expected(Tensor w)
     {
-        int rows = transB ? N : K, columns = transB ? K : N, ld = columns + slack, perRow = block == 0 ? 1 : (columns + block - 1) / block;
-        using DeviceBuffer a = Random(seed, M * K), codes = Codes(seed + 1, rows * ld), scales = Scales(seed + 2, rows * perRow);
-        using DeviceBuffer expanded = _device.Allocate(DType.F32, (long)rows * ld, "test"), c = _device.Allocate(DType.F32, (long)M * N, "test"), expected = _device.Allocate(DType.F32, (long)M * N, "test");
-        for (int i = 0; i < rows; i++)
+        BlockScales s = w.Scales;
+        var values = new float[w.Elements];
+        for (int i = 0; i < values.Length; i++)
         {
-            for (int j = 0; j < ld; j++)
+            long row = i / s.RowLength, blockOfRow = i % s.RowLength / s.Block;
+            float scale = ((float*)s.Address)[row * s.PerRow + blockOfRow];
+            int code = ((sbyte*)w.Address)[w.DType == DType.I8 ? i : i / 2];
+            if (w.DType == DType.U4)
             {
-                float scale = j < columns ? ((float*)scales.Tensor.Address)[i * perRow + (block == 0 ? 0 : j / block)] : float.NaN;
-                ((float*)expanded.Tensor.Address)[i * ld + j] = ((sbyte*)codes.Tensor.Address)[i * ld + j] * scale;
+                byte zero = ((byte*)s.ZeroPoints)[row * ((s.PerRow + 1) / 2) + blockOfRow / 2];
+                code = (code >> (i % 2 * 4) & 15) - (zero >> (int)(blockOfRow % 2 * 4) & 15);
             }
+            values[i] = code * scale;
         }
-        var plain = new GemmArgs { A = a.Tensor, B = expanded.Tensor, C = expected.Tensor, M = M, N = N, K = K, TransB = transB, LdB = ld, Compute = compute };
-        GemmArgs quantised = plain with { B = codes.Tensor, ScalesB = scales.Tensor, BlockB = block, C = c.Tensor };
-        quantised.Validate(_device);
-        way(_device, plain);
-        way(_device, quantised);
-        TensorAssert.SameBits(Floats(expected), Floats(c), $"{M}x{N}x{K}, transposed {transB}, blocks of {block}, {compute}");
+        return values;
     }
 
-    private string Refusal(GemmArgs args) => Assert.Throws<ArgumentException>(() => Gemm.Run(_device, args)).Message;
-
-    private DeviceBuffer Random(int seed, int n)
+    private Tensor Matrix(DType type, int rows, int columns, int block, int seed)
     {
         var random = new Random(seed);
-        var values = new float[n];
-        for (int i = 0; i < n; i++)
-            values[i] = random.NextSingle() * 2 - 1;
-        return GemmCase.Upload(_device, values, DType.F32);
+        Tensor codes = Bytes(type, (long)rows * columns, random);
+        long perRow = columns / block;
+        Tensor scales = Random(rows * (int)perRow, seed + 1);
+        nint zero = type == DType.U4 ? Bytes(DType.U8, rows * ((perRow + 1) / 2), random).Address : 0;
+        return codes with { Scales = new BlockScales(scales.Address, zero, columns, block) };
     }
 
-    private DeviceBuffer Scales(int seed, int n)
+    private Tensor Bytes(DType type, long elements, Random random)
     {
-        DeviceBuffer scales = Random(seed, n);
-        foreach (ref float scale in new Span<float>((float*)scales.Tensor.Address, n))
-            scale = 0.001f + Math.Abs(scale) / 50;
-        return scales;
+        DeviceBuffer buffer = _device.Allocate(type, elements, "test");
+        _buffers.Add(buffer);
+        random.NextBytes(new Span<byte>((void*)buffer.Tensor.Address, (int)type.ByteLength(elements)));
+        return buffer.Tensor;
     }
 
-    private DeviceBuffer Codes(int seed, int n)
+    private Tensor Take(long elements)
     {
-        DeviceBuffer codes = _device.Allocate(DType.I8, n, "test");
-        new Random(seed).NextBytes(new Span<byte>((byte*)codes.Tensor.Address, n));
-        return codes;
+        DeviceBuffer buffer = _device.Allocate(DType.F32, elements, "test");
+        _buffers.Add(buffer);
+        return buffer.Tensor;
     }
 
-    private static float[] Floats(DeviceBuffer buffer) => CpuTestDevice.Download<float>(buffer.Tensor);
+    private Tensor Random(int elements, int seed)
+    {
+        Tensor tensor = Take(elements);
+        Numbers.Normal(elements, seed).CopyTo(new Span<float>((void*)tensor.Address, elements));
+        return tensor;
+    }
 }

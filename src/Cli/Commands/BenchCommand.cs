@@ -1,8 +1,8 @@
 // `iptnative bench`: how fast and how large a training step is on this machine, without a checkpoint at hand.
 using System.CommandLine;
 using IptNative.Cli.Terminal;
-using IptNative.Kernels;
 using IptNative.Model.Backward;
+using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Tuning.Benchmarks;
 
@@ -24,10 +24,12 @@ internal static class BenchCommand
         shape.AcceptOnlyFromAmong([.. T5Shapes.Names]);
         var activations = new Option<string>("--activations") { Description = "What the forward pass keeps: less is smaller and slower.", DefaultValueFactory = _ => "full" };
         activations.AcceptOnlyFromAmong("blocks", "sublayers", "full");
-        var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels.", DefaultValueFactory = _ => "ort" };
-        forward.AcceptOnlyFromAmong("ort", "native");
+        var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels; auto: ONNX Runtime for f32 weights.", DefaultValueFactory = _ => "auto" };
+        forward.AcceptOnlyFromAmong("auto", "ort", "native");
+        var weights = new Option<string>("--weights") { Description = "Read whole before the first step, mapped from the file, or streamed from it block by block.", DefaultValueFactory = _ => "mapped" };
+        weights.AcceptOnlyFromAmong("resident", "mapped", "streamed");
         var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
-        dtype.AcceptOnlyFromAmong("f32", "bf16", "f16");
+        dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
             source = Number("--source", "Source tokens beside the prompt.", defaults.Source), target = Number("--target", "Target tokens.", defaults.Target),
             steps = Number("--steps", "Timed steps, after one that is not; medians are printed.", defaults.Steps),
@@ -35,11 +37,12 @@ internal static class BenchCommand
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
         {
-            shape, activations, forward, dtype, batch, prompt, source, target, steps, threads, asJson,
+            shape, activations, forward, dtype, weights, batch, prompt, source, target, steps, threads, asJson,
         };
         command.WithExamples(
             "iptnative bench step --shape base --activations full",
-            "iptnative bench step --shape large --activations sublayers --json");
+            "iptnative bench step --shape base --dtype int8 --activations blocks",
+            "iptnative bench step --shape xxl --dtype int4 --weights streamed --batch 1 --prompt 20 --source 64 --activations blocks --steps 1");
         command.SetRun((parsed, cancel) =>
         {
             StepBenchmarkResult result = StepBenchmark.Run(
@@ -47,8 +50,9 @@ internal static class BenchCommand
                 {
                     Shape = parsed.GetValue(shape)!,
                     Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
-                    Forward = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
-                    DType = Enum.Parse<DType>(parsed.GetValue(dtype)!, ignoreCase: true),
+                    Forward = parsed.GetValue(forward) is "auto" ? null : Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
+                    Weights = Enum.Parse<WeightResidence>(parsed.GetValue(weights)!, ignoreCase: true),
+                    DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),
                     Source = parsed.GetValue(source),
@@ -72,7 +76,7 @@ internal static class BenchCommand
     private static void WriteTable(TextWriter output, StepBenchmarkResult r)
     {
         StepBenchmarkOptions o = r.Options;
-        output.WriteLine($"T5 v1.1 {o.Shape}, {o.DType.Name()} weights, {Name(o.Forward)} forward, {Name(o.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens");
+        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(o.Weights)}, {Name(r.Forward)} forward, {Name(o.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens");
         output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}");
         output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
         output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
@@ -85,9 +89,10 @@ internal static class BenchCommand
     private static void WriteJson(TextWriter output, StepBenchmarkResult r) => JsonOutput.WriteObject(output, json =>
     {
         json.WriteString("shape", r.Options.Shape);
-        json.WriteString("dtype", r.Options.DType.Name());
+        json.WriteString("dtype", WeightFormats.Name(r.Options.DType));
         json.WriteString("activations", Name(r.Options.Activations));
-        json.WriteString("forward", Name(r.Options.Forward));
+        json.WriteString("weights", Name(r.Options.Weights));
+        json.WriteString("forward", Name(r.Forward));
         json.WriteNumber("batch", r.Options.Batch);
         json.WriteNumber("prompt", r.Options.Prompt);
         json.WriteNumber("source", r.Options.Source);

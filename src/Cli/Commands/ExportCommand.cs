@@ -13,8 +13,8 @@ internal static class ExportCommand
     {
         var checkpoint = new Option<string>("--checkpoint") { Description = "Folder, weight file or Hub name (google/t5-base-lm-adapt, from the local Hugging Face cache).", Required = true };
         var target = new Option<string>("--out") { Description = "Folder of the new package.", Required = true };
-        var dtype = new Option<string>("--dtype") { Description = "Element type of the weights; norms and position biases stay f32.", DefaultValueFactory = _ => "f32" };
-        dtype.AcceptOnlyFromAmong("f32", "bf16", "f16");
+        var dtype = new Option<string>("--dtype") { Description = "Format of the weights; norms and position biases stay f32, in int8 and int4 the embeddings, lm_head and wo are bf16.", DefaultValueFactory = _ => "f32" };
+        dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         var overwrite = new Option<bool>("--overwrite") { Description = "Replace a package that is already there." };
         var command = new Command("export", "Write a checkpoint as an ONNX package: plain standard ONNX, weights in external data under their Hugging Face names.")
         {
@@ -22,10 +22,11 @@ internal static class ExportCommand
         };
         command.WithExamples(
             "iptnative export --checkpoint google/t5-base-lm-adapt --out models/t5-base-lm-adapt",
-            "iptnative export --checkpoint my-t5/pytorch_model.bin --out models/my-t5 --dtype bf16");
+            "iptnative export --checkpoint my-t5/pytorch_model.bin --out models/my-t5 --dtype bf16",
+            "iptnative export --checkpoint models/t5-xl --out models/t5-xl-int8 --dtype int8");
         command.SetRun((parsed, cancel) =>
         {
-            DType type = Enum.Parse<DType>(parsed.GetValue(dtype)!, ignoreCase: true);
+            DType type = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value; // Checked by the option.
             // The exporter looks at every byte itself.
             using Checkpoint source = Checkpoint.Open(parsed.GetValue(checkpoint)!, new CheckpointOpenOptions { CheckFinite = false });
             string folder = parsed.GetValue(target)!;

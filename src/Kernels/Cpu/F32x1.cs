@@ -22,6 +22,8 @@ internal readonly unsafe struct F32x1(float value) : ISimd<F32x1>
 
     public static F32x1 LoadI8(sbyte* source) => new(*source);
 
+    public static F32x1 LoadU4(byte* row, long first) => new((row[first >> 1] >> (int)((first & 1) << 2)) & 15);
+
     public void Store(float* target) => *target = _v;
 
     public static F32x1 operator +(F32x1 a, F32x1 b) => new(a._v + b._v);

@@ -35,6 +35,15 @@ internal readonly unsafe struct F32x16(Vector512<float> value) : ISimd<F32x16>
     public static F32x16 LoadI8(sbyte* source) => new(Vector512.ConvertToSingle(Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(source).ToVector256Unsafe()).ToVector512Unsafe())));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32x16 LoadU4(byte* row, long first)
+    {
+        Vector128<ushort> pairs = Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<ulong>(row + (first >> 1))).AsByte());
+        // One nibble a byte: the upper half of each pair moves up by four bits.
+        Vector128<byte> codes = ((pairs | (pairs << 4)) & Vector128.Create((ushort)0x0F0F)).AsByte();
+        return new(Vector512.ConvertToSingle(Vector512.WidenLower(Vector256.WidenLower(codes.ToVector256Unsafe()).ToVector512Unsafe()).AsInt32()));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(float* target) => _v.Store(target);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -35,6 +35,16 @@ internal readonly unsafe struct F32x4(Vector128<float> value) : ISimd<F32x4>
     public static F32x4 LoadI8(sbyte* source) => new(Vector128.ConvertToSingle(Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<int>(source)).AsSByte()))));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32x4 LoadU4(byte* row, long first)
+    {
+        // n3n2n1n0 to one nibble a byte.
+        uint x = Unsafe.ReadUnaligned<ushort>(row + (first >> 1));
+        x = (x | (x << 8)) & 0x00FF_00FF;
+        x = (x | (x << 4)) & 0x0F0F_0F0F;
+        return new(Vector128.ConvertToSingle(Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(x).AsByte())).AsInt32()));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(float* target) => _v.Store(target);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

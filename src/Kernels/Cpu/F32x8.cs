@@ -32,7 +32,16 @@ internal readonly unsafe struct F32x8(Vector256<float> value) : ISimd<F32x8>
     public static F32x8 LoadBF16(ushort* source) => new((Widen(source) << 16).AsSingle());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static F32x8 LoadI8(sbyte* source) => new(Vector256.ConvertToSingle(Vector256.WidenLower(Vector128.WidenLower(Vector64.Load(source).ToVector128Unsafe()).ToVector256Unsafe())));
+    public static F32x8 LoadI8(sbyte* source) => new(Vector256.ConvertToSingle(Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<long>(source)).AsSByte()).ToVector256Unsafe())));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static F32x8 LoadU4(byte* row, long first)
+    {
+        Vector128<ushort> pairs = Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<uint>(row + (first >> 1))).AsByte());
+        // One nibble a byte: the upper half of each pair moves up by four bits.
+        Vector128<byte> codes = ((pairs | (pairs << 4)) & Vector128.Create((ushort)0x0F0F)).AsByte();
+        return new(Vector256.ConvertToSingle(Vector256.WidenLower(Vector128.WidenLower(codes).ToVector256Unsafe()).AsInt32()));
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(float* target) => _v.Store(target);

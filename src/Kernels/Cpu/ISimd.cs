@@ -24,8 +24,13 @@ internal unsafe interface ISimd<TSelf>
     /// <summary>Widens bfloat16, exactly.</summary>
     static abstract TSelf LoadBF16(ushort* source);
 
-    /// <summary>Converts signed bytes, exactly.</summary>
+    /// <summary>Signed bytes as floats, exactly.</summary>
     static abstract TSelf LoadI8(sbyte* source);
+
+    /// <summary>Unsigned nibbles as floats, exactly; the first of two in a byte's lower half.</summary>
+    /// <param name="row">The byte of nibble 0.</param>
+    /// <param name="first">First nibble; even but for one lane.</param>
+    static abstract TSelf LoadU4(byte* row, long first);
 
     void Store(float* target);
 

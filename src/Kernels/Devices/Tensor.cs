@@ -8,6 +8,9 @@ namespace IptNative.Kernels.Devices;
 /// <param name="Elements">Number of elements.</param>
 public readonly record struct Tensor(ComputeDevice Device, nint Address, DType DType, long Elements)
 {
+    /// <summary>What the codes of a quantised matrix stand for; absent for plain numbers.</summary>
+    public BlockScales Scales { get; init; }
+
     /// <summary>True for a tensor that an op may leave out.</summary>
     public bool IsEmpty => Address == 0;
 
@@ -20,6 +23,8 @@ public readonly record struct Tensor(ComputeDevice Device, nint Address, DType D
     {
         if (start < 0 || elements < 0 || start > Elements - elements)
             throw new ArgumentOutOfRangeException(nameof(start), $"Tensor.Slice: found [{start}, {start + elements}), expected a range inside [0, {Elements}).");
-        return new Tensor(Device, Address + (nint)DType.ByteLength(start), DType, elements);
+        if (Scales.IsPresent && elements != Elements)
+            throw new ArgumentException($"Tensor.Slice: found [{start}, {start + elements}) of a quantised matrix of {Elements} elements, expected all of it: its scales belong to whole rows.", nameof(elements));
+        return this with { Address = Address + (nint)DType.ByteLength(start), Elements = elements };
     }
 }

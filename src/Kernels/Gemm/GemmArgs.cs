@@ -23,14 +23,8 @@ public readonly record struct GemmArgs
     /// <summary>F32 or BF16; stored [M, K], or [K, M] with <see cref="TransA"/>.</summary>
     public required Tensor A { get; init; }
 
-    /// <summary>F32, BF16, F16, or I8 with <see cref="ScalesB"/>; stored [K, N], or [N, K] with <see cref="TransB"/> (a checkpoint's linear weight, [out, in]).</summary>
+    /// <summary>F32, BF16, F16, or I8 or U4 with scales (a single matrix); stored [K, N], or [N, K] with <see cref="TransB"/> (a checkpoint's linear weight, [out, in]).</summary>
     public required Tensor B { get; init; }
-
-    /// <summary>F32, only for an I8 B: an element is its code times its scale. [stored rows of B, scales a row].</summary>
-    public Tensor ScalesB { get; init; }
-
-    /// <summary>Neighbours of a stored row of B that share a scale: a power of two of 16 or more, the row's last block may be short; 0: the whole row.</summary>
-    public int BlockB { get; init; }
 
     /// <summary>F32 [M, N]; must not overlap A or B.</summary>
     public required Tensor C { get; init; }
@@ -89,8 +83,6 @@ public readonly record struct GemmArgs
 
     internal long StepC => LdC != 0 ? LdC : N;
 
-    internal int ScalesPerRow => BlockB == 0 ? 1 : GemmBlocking.Pieces(TransB ? K : N, BlockB);
-
     internal ComputeType ComputesIn(ComputeDevice device) => Compute ?? device.Compute;
 
     internal double Flops => 2.0 * M * N * K * Batches;
@@ -109,12 +101,10 @@ public readonly record struct GemmArgs
         Check(device, nameof(C), C, M, N, StepC, StrideC);
         if (A.DType is not (DType.F32 or DType.BF16) || C.DType != DType.F32)
             throw new ArgumentException($"Gemm: found A {A.DType.Name()} and C {C.DType.Name()}, expected f32 or bf16 for A and f32 for C.");
-        if (B.DType is not (DType.F32 or DType.BF16 or DType.F16 or DType.I8))
-            throw new ArgumentException($"Gemm: found B {B.DType.Name()}, expected f32, bf16, f16 or i8.");
-        if (B.DType == DType.I8)
-            CheckScales(device);
-        else if (!ScalesB.IsEmpty || BlockB != 0)
-            throw new ArgumentException($"Gemm: found scales (blocks of {BlockB}) for B {B.DType.Name()}, expected them only for i8.");
+        if (B.DType is DType.I8 or DType.U4)
+            RequireScales();
+        else if (B.DType is not (DType.F32 or DType.BF16 or DType.F16))
+            throw new ArgumentException($"Gemm: found B {B.DType.Name()}, expected f32, bf16, f16, i8 or u4.");
         if (Overlaps(new(StepC, M), new(StrideC.Inner, InnerBatches), new(StrideC.Outer, Batches / InnerBatches)))
             throw new ArgumentException($"Gemm: C's rows or batch entries overlap: {Describe()}, C row step {StepC}, batch strides ({StrideC.Outer}, {StrideC.Inner}).");
     }
@@ -136,19 +126,15 @@ public readonly record struct GemmArgs
         }
     }
 
-    private void CheckScales(ComputeDevice device)
+    // A block never straddles two rows, two bytes or a group of 16 that packing asks for; a scale therefore belongs to what is read with it.
+    private void RequireScales()
     {
-        if (BlockB != 0 && (BlockB < 16 || !int.IsPow2(BlockB)))
-            throw new ArgumentException($"Gemm: found blocks of {BlockB} in B i8, expected a power of two of 16 or more, or 0 for one scale a row.");
-        if (Batches > 1 && StrideB != default)
-            throw new ArgumentException($"Gemm: found batch strides ({StrideB.Outer}, {StrideB.Inner}) for B i8, expected (0, 0): a quantised operand is shared by all batch entries.");
-        int rows = TransB ? N : K;
-        long needed = (long)rows * ScalesPerRow;
-        if (!ReferenceEquals(ScalesB.Device, device) || ScalesB.DType != DType.F32 || ScalesB.Elements != needed)
-        {
-            throw new ArgumentException(
-                $"Gemm: B i8 is stored [{rows}, {(TransB ? K : N)}] with {(BlockB == 0 ? "one scale a row" : $"a scale for {BlockB}")} and needs {needed} f32 scales on {device.Name}, found {ScalesB.Elements} {ScalesB.DType.Name()} on {ScalesB.Device?.Name ?? "no device"}.");
-        }
+        BlockScales s = B.Scales;
+        if (!s.IsPresent || (B.DType == DType.U4) != (s.ZeroPoints != 0))
+            throw new ArgumentException($"Gemm: found B {B.DType.Name()} {(s.IsPresent ? "with scales" : "without scales")}{(s.ZeroPoints != 0 ? " and zero points" : "")}, expected i8 with scales, or u4 with scales and zero points.");
+        bool whole = s.RowLength >= 1 && (s.Block == s.RowLength || (s.Block >= 16 && long.IsPow2(s.Block) && s.RowLength % s.Block == 0));
+        if (!whole || s.RowLength != StepB || s.RowLength != (TransB ? K : N) || (B.DType == DType.U4 && s.RowLength % 2 != 0) || StrideB != default)
+            throw new ArgumentException($"Gemm: found B with scales for rows of {s.RowLength} in blocks of {s.Block} and a row step of {StepB} ({Describe()}); expected one tight matrix, blocks that are whole rows or a power of two of 16 or more that divides them, and even rows for u4.");
     }
 
     // Nested strides, narrowest first, must each clear what lies inside them.

@@ -1,34 +1,71 @@
-// Stored codes with scales, expanded while packing: no expanded copy of a weight ever exists. Deliberately not: making codes from floats.
+// Quantised matrices as packing reads them: codes and the scales of their blocks, expanded to float a register at a time. No matrix is ever expanded whole.
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics.X86;
 using IptNative.Kernels.Cpu;
+using IptNative.Kernels.Devices;
 
 namespace IptNative.Kernels.Ops;
 
-/// <summary>Signed 8-bit codes, each times the scale of its row's block: exactly the float32 that expanding beforehand gives.</summary>
-/// <param name="codes">The stored matrix.</param>
-/// <param name="scales">Scales, row by row.</param>
-/// <param name="ld">Codes from row to row.</param>
-/// <param name="scalesPerRow">Scales from row to row.</param>
-/// <param name="blockShift">Binary logarithm of the block; 63: one scale a row.</param>
-internal readonly unsafe struct Int8Source(sbyte* codes, float* scales, long ld, long scalesPerRow, int blockShift) : IPackSource<Int8Source>
+/// <summary>Where a block's scale lies.</summary>
+internal readonly unsafe struct ScaleTable(BlockScales scales)
 {
-    /// <summary>B of a product, validated.</summary>
-    public static Int8Source OfB(in GemmArgs args) =>
-        new((sbyte*)args.B.Address, (float*)args.ScalesB.Address, args.StepB, args.ScalesPerRow, args.BlockB == 0 ? 63 : BitOperations.Log2((uint)args.BlockB));
+    private readonly float* _scales = (float*)scales.Address;
+    private readonly byte* _zeroPoints = (byte*)scales.ZeroPoints;
+    private readonly long _perRow = scales.PerRow;
+    private readonly long _zeroBytes = scales.ZeroPointBytesPerRow;
+    // One scale a row: every column is shifted to block 0.
+    private readonly int _shift = scales.PerRow == 1 ? 62 : BitOperations.TrailingZeroCount(scales.Block);
 
-    // Batch entries share a quantised operand: GemmArgs.Validate.
-    public Int8Source At(long elements) => this;
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public float Scale(long row, long column) => _scales[row * _perRow + (column >> _shift)];
+
+    /// <summary>The zero point of a table that has some.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public float ZeroPoint(long row, long column)
+    {
+        long block = column >> _shift;
+        return (_zeroPoints[row * _zeroBytes + (block >> 1)] >> (int)((block & 1) << 2)) & 15;
+    }
+}
+
+/// <summary>Signed bytes times their block's scale.</summary>
+internal readonly unsafe struct I8Source(sbyte* codes, long ld, ScaleTable scales) : IPackSource<I8Source>
+{
+    private readonly ScaleTable _scales = scales;
+
+    // Gemm refuses batches of quantised matrices: a shared one is the only entry there is.
+    public I8Source At(long elements) => this;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)
-        where V : unmanaged, ISimd<V> => V.LoadI8(codes + row * ld + column) * V.Broadcast(scales[row * scalesPerRow + (column >> blockShift)]);
+        where V : unmanaged, ISimd<V> => V.LoadI8(codes + row * ld + column) * V.Broadcast(_scales.Scale(row, column));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Prefetch(long row, long column)
     {
         if (Sse.IsSupported)
             Sse.Prefetch0(codes + row * ld + column);
+    }
+}
+
+/// <summary>Nibbles less their block's zero point, times its scale.</summary>
+internal readonly unsafe struct U4Source(byte* codes, long ld, ScaleTable scales) : IPackSource<U4Source>
+{
+    private readonly ScaleTable _scales = scales;
+
+    // As in I8Source.
+    public U4Source At(long elements) => this;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public V Load<V>(long row, long column)
+        where V : unmanaged, ISimd<V> =>
+        (V.LoadU4(codes + row * (ld >> 1), column) - V.Broadcast(_scales.ZeroPoint(row, column))) * V.Broadcast(_scales.Scale(row, column));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Prefetch(long row, long column)
+    {
+        if (Sse.IsSupported)
+            Sse.Prefetch0(codes + ((row * ld + column) >> 1));
     }
 }

@@ -25,7 +25,10 @@ internal static unsafe class StoredB
                 work.Run(new F16Source((ushort*)args.B.Address, args.StepB));
                 break;
             case DType.I8:
-                work.Run(Int8Source.OfB(args));
+                work.Run(new I8Source((sbyte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
+                break;
+            case DType.U4:
+                work.Run(new U4Source((byte*)args.B.Address, args.StepB, new ScaleTable(args.B.Scales)));
                 break;
             default:
                 work.Run(new F32Source((float*)args.B.Address, args.StepB));

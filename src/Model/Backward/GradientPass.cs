@@ -19,6 +19,9 @@ public sealed record GradientOptions
     /// <summary>Who computes the forward pass.</summary>
     public ForwardEngine Forward { get; init; } = ForwardEngine.Ort;
 
+    /// <summary>Where the weights are; streaming needs <see cref="ForwardEngine.Native"/>.</summary>
+    public WeightResidence Weights { get; init; } = WeightResidence.Mapped;
+
     /// <summary>Label smoothing and z-loss.</summary>
     public TokenLoss Loss { get; init; } = TokenLoss.Plain;
 }
@@ -31,6 +34,7 @@ public sealed record GradientOptions
 /// </remarks>
 public sealed unsafe class GradientPass : IDisposable
 {
+    private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
     private readonly GradientOptions _options;
     private readonly BlockWeights _weights;
@@ -44,19 +48,26 @@ public sealed unsafe class GradientPass : IDisposable
     private readonly GrowingBuffer _ddecoder;
     private readonly GrowingBuffer _dencoder;
 
-    /// <summary>Finds the weights; takes no memory yet.</summary>
+    /// <summary>Finds the weights; takes no memory yet but for resident ones.</summary>
     /// <param name="checkpoint">The model's weights; outlives this object.</param>
     /// <param name="model">The same checkpoint's forward passes, whose device everything runs on; outlives this object.</param>
     /// <param name="options">Settings.</param>
+    /// <exception cref="ArgumentException">Streamed weights and a forward pass in ONNX Runtime, which binds all of them at once.</exception>
+    /// <exception cref="InvalidDataException">Weights to be streamed do not lie in their file as they are used.</exception>
     public GradientPass(Checkpoint checkpoint, FrozenT5 model, GradientOptions options)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(options);
+        if (options.Weights == WeightResidence.Streamed && options.Forward != ForwardEngine.Native)
+            throw new ArgumentException("streamed weights: found a forward pass by ONNX Runtime, which binds all weights at once, expected our own kernels. Use --forward native, or --weights mapped.", nameof(options));
+        _checkpoint = checkpoint;
         _model = model;
         _options = options;
         _weights = new BlockWeights(model.Device, checkpoint);
-        _layers = new T5Layers(_weights);
+        if (options.Weights == WeightResidence.Resident)
+            _weights.ReadAll();
+        _layers = new T5Layers(_weights) { Stream = options.Weights == WeightResidence.Streamed ? new WeightStream(checkpoint) : null };
         _backward = new T5Backward(_layers);
         _head = new LossHead(_layers);
         _inputs = new PackedInputs(model.Device, model.Config);
@@ -99,6 +110,7 @@ public sealed unsafe class GradientPass : IDisposable
     /// <param name="dprompts">f32 [rows of the table, d_model], added to; empty where no gradient is wanted.</param>
     /// <exception cref="ArgumentException">The batch, a group or a tensor does not fit.</exception>
     /// <exception cref="InsufficientMemoryException">No room for the activations.</exception>
+    /// <exception cref="IOException">The weight file was truncated or rewritten since it was opened.</exception>
     public void Run(T5Batch batch, PromptTable? prompts, ReadOnlySpan<int> groups, ReadOnlySpan<double> tokenWeights, Span<double> groupLoss, Tensor dprompts) =>
         Run(_forward, batch, prompts, groups, tokenWeights, groupLoss, dprompts, null);
 
@@ -158,6 +170,7 @@ public sealed unsafe class GradientPass : IDisposable
         ArgumentNullException.ThrowIfNull(batch);
         if (groups.Length != batch.Count || tokenWeights.Length != groupLoss.Length)
             throw new ArgumentException($"GradientPass: found {groups.Length} group numbers for {batch.Count} examples, {tokenWeights.Length} weights and {groupLoss.Length} losses; expected one number per example and one weight and loss per group.", nameof(groups));
+        _checkpoint.RequireUnchanged();
         long begin = Stopwatch.GetTimestamp();
         _inputs.Set(batch, prompts);
         forward.Run(batch, prompts, _inputs);

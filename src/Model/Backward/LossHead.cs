@@ -13,7 +13,7 @@ namespace IptNative.Model.Backward;
 /// <remarks>
 /// Forward   logits = s RMSNorm(x) W^T, s = d_model^-0.5 where the head is tied, else 1;  loss_i = CE(logits_i, label_i);  L = sum_i w_i loss_i
 /// Backward  dlogits from the cross entropy in place;  dn = s dlogits W;  dx = RMSNorm's vjp of dn.
-/// Shapes    x, dx: [RT, D];  labels, w, loss: [RT];  W: [V, D], f32, bf16 or f16;  logits: at most <see cref="ChunkBytes"/> at a time.
+/// Shapes    x, dx: [RT, D];  labels, w, loss: [RT];  W: [V, D];  logits: at most <see cref="ChunkBytes"/> at a time.
 /// </remarks>
 internal sealed class LossHead(T5Layers layers) : IDisposable
 {
@@ -39,6 +39,8 @@ internal sealed class LossHead(T5Layers layers) : IDisposable
         Tensor r = layers.Scratch.Take(Slot.InverseRms, rows);
         Tensor n = layers.Scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, layers.DecoderNorm, r, n, rows, d, layers.Config.LayerNormEpsilon);
+        int blocks = layers.Encoder.Length + layers.Decoder.Length;
+        layers.Enter(blocks, dx.IsEmpty ? -1 : blocks - 1);
         int most = (int)Math.Clamp(ChunkBytes / (sizeof(float) * (long)v), 1, rows);
         for (int first = 0; first < rows; first += most)
         {

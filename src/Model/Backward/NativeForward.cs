@@ -49,8 +49,10 @@ internal sealed class NativeForward : ITapedForward
         EmbeddingGather.Forward(_layers.Device, _shared, inputs.Ids, x, sources.Rows, config.VocabSize, config.DModel);
         if (prompts is { Rows: > 0 })
             PromptGather.ForwardPacked(_layers.Device, prompts.Values, inputs.Places, x, prompts.Rows, sources.Examples, sources.Rows, config.DModel);
+        _layers.Stream?.LeaveEmbeddings();
         for (int i = 0; i < _layers.Encoder.Length; i++)
         {
+            _layers.Enter(i, i + 1);
             Tensor y = _encoderMemory.Output(i, 0);
             _layers.Encoder[i].Self.Forward(x, sources, default, sources, _layers.EncoderBias, y, Encoder[i, 0]);
             x = _encoderMemory.Output(i, 1);
@@ -62,8 +64,10 @@ internal sealed class NativeForward : ITapedForward
         _decoderMemory.Lay(_activations, targets.Rows, sources.Rows);
         x = Decoder[0, 0].Input;
         EmbeddingGather.Forward(_layers.Device, _shared, inputs.TargetIds, x, targets.Rows, config.VocabSize, config.DModel);
+        _layers.Stream?.LeaveEmbeddings();
         for (int i = 0; i < _layers.Decoder.Length; i++)
         {
+            _layers.Enter(_layers.Encoder.Length + i, _layers.Encoder.Length + i + 1);
             Tensor y = _decoderMemory.Output(i, 0);
             _layers.Decoder[i].Self.Forward(x, targets, default, targets, _layers.DecoderBias, y, Decoder[i, 0]);
             Tensor z = _decoderMemory.Output(i, 1);

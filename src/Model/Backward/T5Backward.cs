@@ -31,6 +31,7 @@ internal sealed class T5Backward(T5Layers layers)
         Elementwise.Fill(device, dencoder, dencoder.Elements, 0);
         for (int i = layers.Decoder.Length - 1; i >= 0; i--)
         {
+            layers.Enter(layers.Encoder.Length + i, layers.Encoder.Length + i - 1);
             ref SublayerTape self = ref decoder[i, 0];
             ref SublayerTape cross = ref decoder[i, 1];
             ref SublayerTape ff = ref decoder[i, 2];
@@ -62,6 +63,7 @@ internal sealed class T5Backward(T5Layers layers)
         visit?.Invoke("encoder.final_layer_norm", dencoder);
         for (int i = layers.Encoder.Length - 1; i >= 0; i--)
         {
+            layers.Enter(i, i - 1);
             ref SublayerTape self = ref encoder[i, 0];
             ref SublayerTape ff = ref encoder[i, 1];
             Tensor ffInput = ff.Input;

@@ -1,5 +1,8 @@
 // The seam between the backward sweep and whoever computes the forward pass before it.
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
 using IptNative.Model.Forward;
 
 namespace IptNative.Model.Backward;
@@ -25,6 +28,40 @@ public enum ForwardEngine
 
     /// <summary>The kernels that the backward sweep recomputes with, on packed rows: nothing is computed for padding.</summary>
     Native,
+}
+
+/// <summary>Where frozen weights are while a step computes.</summary>
+public enum WeightResidence
+{
+    /// <summary>Read whole before the first step.</summary>
+    Resident,
+
+    /// <summary>Mapped from the file: read when first touched, and kept as long as the system has room.</summary>
+    Mapped,
+
+    /// <summary>Block by block: read ahead of the block that computes and given back behind it. Peak memory does not grow with the number of layers.</summary>
+    Streamed,
+}
+
+/// <summary>Who computes the forward pass where nobody was asked for.</summary>
+public static class ForwardEngines
+{
+    /// <summary>ONNX Runtime for float32 weights; our own kernels for all others, which its CPU kernels would need float32 copies of, and for streamed ones.</summary>
+    /// <param name="checkpoint">The weights.</param>
+    /// <param name="residence">Where they are.</param>
+    /// <returns>The engine, and why in half a sentence.</returns>
+    public static (ForwardEngine Engine, string Reason) Choose(Checkpoint checkpoint, WeightResidence residence)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        if (residence == WeightResidence.Streamed)
+            return (ForwardEngine.Native, "ONNX Runtime cannot stream weights");
+        foreach (T5Parameter parameter in T5Parameters.Of(checkpoint.Config))
+        {
+            if (checkpoint[parameter.Name].DType is var type and not DType.F32)
+                return (ForwardEngine.Native, $"ONNX Runtime would need float32 copies of {WeightFormats.Name(type)} weights");
+        }
+        return (ForwardEngine.Ort, "the weights are float32");
+    }
 }
 
 /// <summary>A forward pass that leaves a tape.</summary>

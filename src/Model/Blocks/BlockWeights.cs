@@ -26,12 +26,12 @@ internal sealed class BlockWeights : IDisposable
 
     public T5Config Config => _checkpoint.Config;
 
-    /// <summary>A matrix as it is stored: f32, bf16 or f16; the GEMM widens it while packing.</summary>
+    /// <summary>A matrix as it is stored, codes with their scales too; the GEMM widens it while packing.</summary>
     /// <param name="name">HF path.</param>
     public Tensor Matrix(string name)
     {
         Weight weight = _checkpoint[name];
-        return new Tensor(Device, weight.Address, weight.DType, weight.Shape.Elements);
+        return new Tensor(Device, weight.Address, weight.DType, weight.Shape.Elements) { Scales = weight.Scales };
     }
 
     /// <summary>A norm's weight or a bias table: read element by element, so it is widened to f32 once where it is stored narrow (a few KB).</summary>
@@ -45,6 +45,18 @@ internal sealed class BlockWeights : IDisposable
         _widened.Add(wide);
         Conversion.ToF32(Device, stored, wide.Tensor, stored.Elements);
         return wide.Tensor;
+    }
+
+    /// <summary>Reads every mapped weight into memory, so that no step waits for the disk.</summary>
+    /// <exception cref="IOException">The file was truncated since it was opened.</exception>
+    public void ReadAll()
+    {
+        foreach (T5Parameter parameter in T5Parameters.Of(Config))
+        {
+            Weight weight = _checkpoint[parameter.Name];
+            if (_checkpoint.IsMapped(weight) && !FilePages.Read(weight.Address, weight.ByteLength))
+                throw new IOException($"{_checkpoint.Location}: reading '{parameter.Name}'; the file was truncated since it was opened. Export or copy it again.");
+        }
     }
 
     public void Dispose()

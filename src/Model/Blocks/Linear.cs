@@ -5,7 +5,7 @@ using IptNative.Kernels.Ops;
 namespace IptNative.Model.Blocks;
 
 /// <summary>y = x W^T and its input gradient dx = dy W (HF: nn.Linear without bias). Both read the same bytes of W, so one copy serves both.</summary>
-/// <remarks>Shapes: x, dx: [rows, inner];  y, dy: [rows, outer];  W: [outer, inner], f32, bf16 or f16.</remarks>
+/// <remarks>Shapes: x, dx: [rows, inner];  y, dy: [rows, outer];  W: [outer, inner], f32, bf16, f16, or i8 or u4 with scales.</remarks>
 internal static class Linear
 {
     /// <summary>y = x W^T.</summary>

@@ -49,11 +49,19 @@ internal sealed class T5Layers : IDisposable
 
     public PositionBias DecoderBias { get; }
 
+    /// <summary>Brings weights in block by block; null where all of them may stay.</summary>
+    public WeightStream? Stream { get; init; }
+
     /// <summary>f32 [D].</summary>
     public Tensor EncoderNorm { get; }
 
     /// <summary>f32 [D].</summary>
     public Tensor DecoderNorm { get; }
+
+    /// <summary>Says that a block computes next; a stack's end is followed by the other stack or the loss head.</summary>
+    /// <param name="block">Blocks of the encoder, then of the decoder, then the head.</param>
+    /// <param name="next">The one after it; -1 for none.</param>
+    public void Enter(int block, int next) => Stream?.Enter(block, next);
 
     public void Dispose()
     {

@@ -13,6 +13,9 @@ public sealed record CheckpointOpenOptions
     /// <summary>Compare the bytes with the check sums that .bin files and packages carry (false). Checkpoints of up to 64 MiB always are; an export always does.</summary>
     public bool VerifyChecksums { get; init; }
 
+    /// <summary>Give each weight's pages back when it has been looked at (false): for weights that will be streamed.</summary>
+    public bool ReleasePages { get; init; }
+
     /// <summary>A configuration to use in place of the checkpoint's own; not for packages and ONNX files. Null for its own.</summary>
     public string? ConfigPath { get; init; }
 
@@ -56,7 +59,7 @@ public abstract partial class Checkpoint
             if (options.VerifyChecksums || checkpoint.Files.Sum(f => new FileInfo(f).Length) <= AlwaysVerifiedBytes)
                 checkpoint.VerifyChecksums();
             if (options.CheckFinite)
-                checkpoint.CheckFinite();
+                checkpoint.CheckFinite(options.ReleasePages);
             return checkpoint;
         }
         catch

@@ -61,6 +61,24 @@ internal sealed partial class HfCheckpoint : Checkpoint
     }
 
     /// <inheritdoc/>
+    public override void RequireUnchanged()
+    {
+        foreach (TensorFile file in _files)
+            file.RequireUnchanged();
+    }
+
+    /// <inheritdoc/>
+    internal override bool IsMapped(in Weight weight)
+    {
+        foreach (TensorFile file in _files)
+        {
+            if (file.IsMapped(weight))
+                return true;
+        }
+        return false;
+    }
+
+    /// <inheritdoc/>
     public override void VerifyChecksums()
     {
         foreach (TensorFile file in _files)

@@ -12,6 +12,7 @@ internal sealed unsafe class MappedFile : IDisposable
     private readonly MemoryMappedViewAccessor? _view;
     private readonly byte* _start;
     private readonly DateTime _modifiedUtc;
+    private readonly SafeFileHandle? _file;
     private bool _disposed;
 
     /// <summary>Maps a file; an empty one has no pages and length 0.</summary>
@@ -30,6 +31,7 @@ internal sealed unsafe class MappedFile : IDisposable
                 stream.Dispose();
                 return;
             }
+            _file = stream.SafeFileHandle;
             _map = MemoryMappedFile.CreateFromFile(stream, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: false);
             _view = _map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
             _handle = _view.SafeMemoryMappedViewHandle;
@@ -57,6 +59,29 @@ internal sealed unsafe class MappedFile : IDisposable
     {
         var now = new FileInfo(Path);
         return !now.Exists || now.Length != Length || now.LastWriteTimeUtc != _modifiedUtc;
+    }
+
+    /// <summary>Refuses to go on with a file that was truncated or written to: its missing pages would end the process, its new ones are another model's.</summary>
+    /// <exception cref="IOException">It was.</exception>
+    public void RequireUnchanged()
+    {
+        if (_file is null)
+            return;
+        long length = RandomAccess.GetLength(_file);
+        if (length != Length)
+            throw new IOException($"{Path}: reading weights; the file has {length} bytes, it had {Length} when it was opened. Something truncated or rewrote it while it was in use: export or copy it again and start anew.");
+        if (File.GetLastWriteTimeUtc(_file) != _modifiedUtc)
+            throw new IOException($"{Path}: reading weights; the file was written to since it was opened. Export or copy it again and start anew.");
+    }
+
+    /// <summary>Whether a range of memory is this file's.</summary>
+    public bool Contains(nint address, long bytes) => !_disposed && address >= (nint)_start && address - (nint)_start <= Length - bytes;
+
+    /// <summary>Gives a range's pages back; they are read again from the file when they are touched again.</summary>
+    public void Forget(long offset, long length)
+    {
+        if (!_disposed && length > 0)
+            FilePages.Forget((nint)(_start + offset), length);
     }
 
     /// <summary>The address of a range.</summary>

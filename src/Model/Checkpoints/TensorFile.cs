@@ -85,7 +85,14 @@ public abstract class TensorFile : IDisposable
     /// <exception cref="InvalidDataException">No such tensor, no floating-point type, or more than 2^31 elements.</exception>
     public float[] ReadFloats(string name) => WeightValues.ToFloats(this[name], Path);
 
-    /// <summary>Gives back the copy that was made of a tensor, if one was; its address is then dead.</summary>
+    /// <summary>Refuses to go on with a file that was truncated or rewritten since it was opened.</summary>
+    /// <exception cref="IOException">It was.</exception>
+    public void RequireUnchanged() => Map.RequireUnchanged();
+
+    /// <summary>Whether memory is that of the file itself.</summary>
+    internal bool IsMapped(in Weight weight) => Map.Contains(weight.Address, weight.ByteLength);
+
+    /// <summary>Gives back the memory that holds a tensor: a copy is freed and its address dead, mapped pages are read again when touched again.</summary>
     /// <param name="name">As in <see cref="Names"/>.</param>
     public void Release(string name)
     {
@@ -96,6 +103,7 @@ public abstract class TensorFile : IDisposable
             if (_copies.Remove(t, out NativeCopy? copy))
                 copy.Dispose();
         }
+        Map.Forget(t.Offset, t.ByteExtent);
     }
 
     /// <summary>Compares the bytes with the check sums that the format carries; safetensors has none.</summary>

@@ -46,7 +46,7 @@ public sealed class FrozenT5 : IDisposable
         _ownsDevice = options.Device is null;
         Device = options.Device ?? new CpuDevice(threads: 1);
         _options = options;
-        _weights = new FrozenWeights(Device, checkpoint);
+        _weights = new FrozenWeights(Device, checkpoint, options.ExpandQuantised);
         // A tied head needs the embedding as f32 anyway; otherwise rows are widened as they are read.
         Shared = Config.TieWordEmbeddings ? _weights.Float(T5Parameters.Shared) : _weights.Stored(T5Parameters.Shared);
         _inputs = new InputAssembler(Device, Config, Shared);
@@ -63,7 +63,7 @@ public sealed class FrozenT5 : IDisposable
     /// <summary>Where results lie.</summary>
     public CpuDevice Device { get; }
 
-    /// <summary>Bytes of f32 copies made so far of weights that are stored as f16 or bf16 (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
+    /// <summary>Bytes of f32 copies made so far of weights that are stored narrower (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
     public long ExpandedBytes => _weights.ExpandedBytes;
 
     /// <summary>Bytes of hidden states and kept activations held between two passes.</summary>

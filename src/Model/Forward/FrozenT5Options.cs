@@ -15,6 +15,12 @@ public sealed record FrozenT5Options
     /// </summary>
     public bool AllowSpinning { get; init; } = true;
 
+    /// <summary>
+    /// Allows f32 copies of int8 and int4 weights, which ONNX Runtime's CPU kernels cannot read, and takes the sentence that says so when the first is made.
+    /// Null refuses instead: a quantised model was chosen for its size.
+    /// </summary>
+    public Action<string>? ExpandQuantised { get; init; }
+
     /// <summary>The device that results live on and that gathers embeddings; null makes one with a single thread.</summary>
     public CpuDevice? Device { get; init; }
 }

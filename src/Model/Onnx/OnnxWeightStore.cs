@@ -1,6 +1,7 @@
 // Weights found in ONNX files, handed out by HF name: mapped where the layout allows it, laid out once where it does not.
 // Deliberately not: finding them (OptimumNames) or knowing which file they came from.
 using IptNative.Kernels;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Onnx.Wire;
 
@@ -11,6 +12,12 @@ namespace IptNative.Model.Onnx;
 /// <param name="Transposed">True where it is stored [in, out]: torch's exporter folds Linear's transpose into the weight.</param>
 internal readonly record struct OnnxWeight(OnnxTensor Tensor, bool Transposed)
 {
+    /// <summary>f32 [rows, blocks of a row] where the tensor holds codes.</summary>
+    public OnnxTensor? Scales { get; init; }
+
+    /// <summary>u4 [rows, blocks of a row] where the tensor holds 4-bit codes.</summary>
+    public OnnxTensor? ZeroPoints { get; init; }
+
     /// <summary>Dimensions in torch's layout.</summary>
     public TensorShape Shape => Transposed ? new(Tensor.Shape[1], Tensor.Shape[0]) : Tensor.Shape;
 }
@@ -39,7 +46,7 @@ internal sealed class OnnxWeightStore(string location, IReadOnlyDictionary<strin
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            if (!weight.Transposed && tensor.InPlace is { } mapped && mapped % (dtype.Bits() / 8) == 0)
+            if (!weight.Transposed && tensor.InPlace is { } mapped && mapped % Math.Max(1, dtype.Bits() / 8) == 0)
             {
                 address = mapped;
             }
@@ -50,10 +57,13 @@ internal sealed class OnnxWeightStore(string location, IReadOnlyDictionary<strin
                 address = copy.Address;
             }
         }
-        return new Weight(name, dtype, weight.Shape, address, tensor.ByteLength);
+        return new Weight(name, dtype, weight.Shape, address, tensor.ByteLength) { Scales = ScalesOf(weight) };
     }
 
-    /// <summary>Frees a parameter's copy, where there is one.</summary>
+    /// <summary>Whether memory is a tensor's own place in its file.</summary>
+    public bool IsMapped(in Weight weight) => weights.TryGetValue(weight.Name, out OnnxWeight stored) && stored.Tensor.InPlace == weight.Address;
+
+    /// <summary>Frees a parameter's copy, where there is one, and gives its pages back.</summary>
     /// <param name="name">Canonical HF name.</param>
     public void Release(string name)
     {
@@ -61,6 +71,13 @@ internal sealed class OnnxWeightStore(string location, IReadOnlyDictionary<strin
         {
             if (_copies.Remove(name, out NativeCopy? copy))
                 copy.Dispose();
+            if (_disposed || !weights.TryGetValue(name, out OnnxWeight weight))
+                return;
+            foreach (OnnxTensor? tensor in (ReadOnlySpan<OnnxTensor?>)[weight.Tensor, weight.Scales, weight.ZeroPoints])
+            {
+                if (tensor?.InPlace is { } mapped)
+                    FilePages.Forget(mapped, tensor.ByteLength);
+            }
         }
     }
 
@@ -75,6 +92,10 @@ internal sealed class OnnxWeightStore(string location, IReadOnlyDictionary<strin
             _copies.Clear();
         }
     }
+
+    // Whoever filled the store has checked types, shapes and alignment: scales are read where they lie.
+    private static BlockScales ScalesOf(in OnnxWeight weight) => weight.Scales is not { InPlace: { } scales } s ? default
+        : new BlockScales(scales, weight.ZeroPoints?.InPlace ?? 0, weight.Shape[1], weight.Shape[1] / s.Shape[1]);
 
     // The size is that of bytes which lie in the file: nothing is allocated that the file does not hold.
     private static unsafe NativeCopy Copy(OnnxWeight weight)

@@ -10,4 +10,13 @@ namespace IptNative.Model.Onnx;
 /// <param name="Location">File name of the external data, relative to model.onnx.</param>
 /// <param name="Offset">First byte in that file.</param>
 /// <param name="Length">Bytes.</param>
-internal sealed record PackageTensor(string Name, DType DType, TensorShape Shape, string Location, long Offset, long Length);
+internal sealed record PackageTensor(string Name, DType DType, TensorShape Shape, string Location, long Offset, long Length)
+{
+    /// <summary>The name of a quantised parameter's scales: f32 [rows, blocks of a row].</summary>
+    /// <param name="parameter">HF path.</param>
+    public static string ScaleOf(string parameter) => $"{parameter}_scale";
+
+    /// <summary>The name of a 4-bit parameter's zero points: u4 [rows, blocks of a row].</summary>
+    /// <param name="parameter">HF path.</param>
+    public static string ZeroPointOf(string parameter) => $"{parameter}_zero_point";
+}

@@ -7,6 +7,7 @@ using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Model.Forward;
+using IptNative.Model.Onnx.Package;
 using IptNative.Optimizers;
 
 namespace IptNative.Tuning.Benchmarks;
@@ -23,8 +24,11 @@ public sealed record StepBenchmarkOptions
     /// <summary>What the forward pass keeps.</summary>
     public Activations Activations { get; init; } = Activations.Full;
 
-    /// <summary>Who computes the forward pass.</summary>
-    public ForwardEngine Forward { get; init; } = ForwardEngine.Ort;
+    /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Choose"/>.</summary>
+    public ForwardEngine? Forward { get; init; }
+
+    /// <summary>Where the weights are.</summary>
+    public WeightResidence Weights { get; init; } = WeightResidence.Mapped;
 
     /// <summary>Examples.</summary>
     public int Batch { get; init; } = 8;
@@ -50,6 +54,7 @@ public sealed record StepBenchmarkOptions
 
 /// <summary>Medians over the timed steps.</summary>
 /// <param name="Options">What was timed.</param>
+/// <param name="Forward">Who computed the forward pass.</param>
 /// <param name="StepSeconds">Whole step.</param>
 /// <param name="ForwardSeconds">Embeddings to the decoder's last block.</param>
 /// <param name="BackwardSeconds">lm_head and loss to the prompt's gradient.</param>
@@ -60,7 +65,7 @@ public sealed record StepBenchmarkOptions
 /// <param name="AllocatedBytes">Managed bytes allocated by the last step on the calling thread.</param>
 /// <param name="Loss">Of the last step.</param>
 public sealed record StepBenchmarkResult(
-    StepBenchmarkOptions Options, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds,
+    StepBenchmarkOptions Options, ForwardEngine Forward, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds,
     double Gflop, double FmaPeak, long PeakBytes, long AllocatedBytes, double Loss)
 {
     /// <summary>10^9 operations a second over the whole step.</summary>
@@ -89,8 +94,8 @@ public static class StepBenchmark
         Directory.CreateDirectory(folder);
         try
         {
-            RandomCheckpoint.Write(config, folder, options.DType);
-            using Checkpoint checkpoint = Checkpoint.Open(folder);
+            RandomPackage.Write(config, folder, options.DType, cancel);
+            using Checkpoint checkpoint = Checkpoint.Open(folder, new CheckpointOpenOptions { ReleasePages = true });
             return Time(options, checkpoint, cancel);
         }
         finally
@@ -102,9 +107,10 @@ public static class StepBenchmark
     private static StepBenchmarkResult Time(StepBenchmarkOptions options, Checkpoint checkpoint, CancellationToken cancel)
     {
         T5Config config = checkpoint.Config;
+        ForwardEngine engine = options.Forward ?? ForwardEngines.Choose(checkpoint, options.Weights).Engine;
         using var device = new CpuDevice(options.Threads);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = options.Activations, Forward = options.Forward });
+        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = options.Activations, Forward = engine, Weights = options.Weights });
         long elements = (long)options.Prompt * config.DModel;
         using DeviceBuffer prompt = device.Allocate(DType.F32, elements, "prompt");
         using DeviceBuffer gradient = device.Allocate(DType.F32, elements, "prompt gradient");
@@ -143,7 +149,7 @@ public static class StepBenchmark
         }
         var flops = new T5Flops(config, options.Batch, options.Prompt + options.Source, options.Target);
         using var process = Process.GetCurrentProcess();
-        return new StepBenchmarkResult(options, Median(whole), Median(forward), Median(backward), Median(update),
+        return new StepBenchmarkResult(options, engine, Median(whole), Median(forward), Median(backward), Median(update),
             (flops.Forward + flops.InputGradient) * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, loss[0]);
 
         int[] Ids(int count)

@@ -31,7 +31,7 @@ internal static class Goldens
         Assert.True(error <= tolerance, $"{what}: element {worst} is {actual[worst]:R}, expected {expected[worst]:R}; error {error:e2}, tolerance {tolerance:e2}");
     }
 
-    private static string Root()
+    public static string Root()
     {
         string? folder = AppContext.BaseDirectory;
         while (folder is not null && !File.Exists(Path.Combine(folder, "IptNative.sln")))

@@ -269,14 +269,14 @@ public sealed class PackageTests : IDisposable
     public void FullDisksAndOtherTypesAreRefused()
     {
         IOException e = Assert.Throws<IOException>(() => PackageExporter.RequireFreeSpace("out", 3L << 30, 1L << 30));
-        Assert.Equal("out: exporting a package needs 3072 MiB, the disk has 1024 MiB free. Free some space, choose another disk, or export a smaller type with --dtype bf16.", e.Message);
+        Assert.Equal("out: exporting a package needs 3072 MiB, the disk has 1024 MiB free. Free some space, choose another disk, or export a smaller type with --dtype bf16, int8 or int4.", e.Message);
         PackageExporter.RequireFreeSpace("out", 1, 1);
         using SourceCheckpoint source = new();
-        Assert.Contains("found i8", Assert.Throws<ArgumentException>(() => PackageExporter.Export(source, Out, new(DType.I8))).Message, StringComparison.Ordinal);
+        Assert.Contains("found i4", Assert.Throws<ArgumentException>(() => PackageExporter.Export(source, Out, new(DType.I4))).Message, StringComparison.Ordinal);
     }
 
     [Theory]
-    [InlineData("\"format_version\": 1", "\"format_version\": 2", "has format version 2, this program reads up to 1")]
+    [InlineData("\"format_version\": 1", "\"format_version\": 3", "has format version 3, this program reads up to 2")]
     [InlineData("\"format\": \"iptnative-package\"", "\"format\": \"other\"", "This is no package of iptnative's")]
     [InlineData("\"dtype\":", "\"dtype\"", "found broken JSON")]
     [InlineData("\"model.onnx\":", "\"../model.onnx\":", "expected a plain name")]

@@ -5,11 +5,13 @@ namespace IptNative.Model.Onnx.Graph;
 internal enum OnnxType
 {
     Float = 1,
+    Int8 = 3,
     Int32 = 6,
     Int64 = 7,
     Bool = 9,
     Float16 = 10,
     BFloat16 = 16,
+    UInt4 = 21,
 }
 
 /// <summary>One dimension: a number, or a name where it is known only at run time.</summary>

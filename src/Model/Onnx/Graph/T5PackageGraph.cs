@@ -2,6 +2,7 @@
 // Deliberately not the graph that IptNative runs (T5RuntimeGraph): that one is lean and fused, this one is read as a specification.
 using IptNative.Kernels;
 using IptNative.Kernels.Ops;
+using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 
 namespace IptNative.Model.Onnx.Graph;
@@ -17,9 +18,13 @@ internal static class T5PackageGraph
     private const int Opset = 18;
     private const int IrVersion = 8;
 
+    // The first opset whose DequantizeLinear takes blocks and 4-bit codes, and the first IR version that has such a type.
+    private const int BlockOpset = 21;
+    private const int BlockIrVersion = 10;
+
     /// <summary>Writes the model.</summary>
     /// <param name="config">Sizes and switches.</param>
-    /// <param name="tensors">Where each parameter of <see cref="T5Parameters.Of"/> lies; f32, f16 or bf16, [out, in].</param>
+    /// <param name="tensors">Where each parameter of <see cref="T5Parameters.Of"/> lies, [out, in]: f32, f16, bf16, or i8 or u4 codes whose scales and zero points stand in the list too.</param>
     /// <returns>A serialised ModelProto.</returns>
     /// <exception cref="ArgumentException">A tensor is missing, is given twice, or has another shape or type.</exception>
     public static byte[] Build(T5Config config, IReadOnlyList<PackageTensor> tensors)
@@ -31,7 +36,7 @@ internal static class T5PackageGraph
 
     private sealed class Writer(T5Config config, IReadOnlyList<PackageTensor> tensors)
     {
-        private readonly OnnxGraphBuilder _g = new("t5", Opset, IrVersion);
+        private readonly OnnxGraphBuilder _g = tensors.Any(t => WeightFormats.IsQuantised(t.DType)) ? new("t5", BlockOpset, BlockIrVersion) : new("t5", Opset, IrVersion);
         private readonly Dictionary<string, string> _weights = [];
 
         public byte[] Build()
@@ -65,16 +70,33 @@ internal static class T5PackageGraph
                     throw new ArgumentException($"building model.onnx: tensor '{parameter.Name}' {parameter.Shape} is missing.", nameof(tensors));
                 if (tensor.Shape != parameter.Shape)
                     throw new ArgumentException($"building model.onnx: tensor '{tensor.Name}' has shape {tensor.Shape}, the configuration implies {parameter.Shape}.", nameof(tensors));
-                OnnxType type = tensor.DType switch
-                {
-                    DType.F32 => OnnxType.Float,
-                    DType.F16 => OnnxType.Float16,
-                    DType.BF16 => OnnxType.BFloat16,
-                    _ => throw new ArgumentException($"building model.onnx: tensor '{tensor.Name}' is {tensor.DType.Name()}, expected f32, f16 or bf16.", nameof(tensors)),
-                };
-                string stored = _g.External(tensor.Name, type, tensor.Shape.Dims, tensor.Location, tensor.Offset, tensor.Length);
-                _weights.Add(tensor.Name, type == OnnxType.Float ? stored : Cast(stored, OnnxType.Float));
+                string stored = Declare(tensor);
+                _weights.Add(tensor.Name, tensor.DType == DType.F32 ? stored : WeightFormats.IsQuantised(tensor.DType) ? Dequantised(tensor, given) : Cast(stored, OnnxType.Float));
             }
+        }
+
+        private string Declare(PackageTensor tensor)
+        {
+            OnnxType type = tensor.DType switch
+            {
+                DType.F32 => OnnxType.Float,
+                DType.F16 => OnnxType.Float16,
+                DType.BF16 => OnnxType.BFloat16,
+                DType.I8 => OnnxType.Int8,
+                DType.U4 => OnnxType.UInt4,
+                _ => throw new ArgumentException($"building model.onnx: tensor '{tensor.Name}' is {tensor.DType.Name()}, expected f32, f16, bf16, i8 or u4."),
+            };
+            return _g.External(tensor.Name, type, tensor.Shape.Dims, tensor.Location, tensor.Offset, tensor.Length);
+        }
+
+        private string Dequantised(PackageTensor codes, Dictionary<string, PackageTensor> given)
+        {
+            PackageTensor scales = Beside(PackageTensor.ScaleOf(codes.Name));
+            string[] inputs = codes.DType == DType.U4 ? [codes.Name, Declare(scales), Declare(Beside(PackageTensor.ZeroPointOf(codes.Name)))] : [codes.Name, Declare(scales)];
+            return _g.Op("DequantizeLinear", inputs, OnnxAttribute.Of("axis", 1), OnnxAttribute.Of("block_size", codes.Shape[1] / scales.Shape[1]));
+
+            PackageTensor Beside(string name) => given.TryGetValue(name, out PackageTensor? found) ? found
+                : throw new ArgumentException($"building model.onnx: tensor '{codes.Name}' is {codes.DType.Name()}, and '{name}' is missing.");
         }
 
         private string Encoder(string x, string readMask)

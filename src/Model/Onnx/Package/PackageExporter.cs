@@ -31,7 +31,7 @@ public static class PackageExporter
     /// <param name="options">Element type, overwriting.</param>
     /// <param name="progress">Told after each tensor.</param>
     /// <param name="cancellation">Stops; nothing is left behind.</param>
-    /// <exception cref="ArgumentException">The element type is none of F32, BF16, F16.</exception>
+    /// <exception cref="ArgumentException">The element type is none of F32, BF16, F16, I8, U4.</exception>
     /// <exception cref="InvalidDataException">The source's bytes are not those of its check sums, or a weight is not finite or does not fit the type.</exception>
     /// <exception cref="IOException">The place is taken, or the disk is too full.</exception>
     /// <exception cref="OperationCanceledException">Asked to stop.</exception>
@@ -40,8 +40,8 @@ public static class PackageExporter
         ArgumentNullException.ThrowIfNull(source);
         ArgumentException.ThrowIfNullOrWhiteSpace(outDir);
         ArgumentNullException.ThrowIfNull(options);
-        if (options.DType is not (DType.F32 or DType.BF16 or DType.F16))
-            throw new ArgumentException($"dtype: found {options.DType.Name()}, expected f32, bf16 or f16.", nameof(options));
+        if (WeightFormats.Parse(WeightFormats.Name(options.DType)) is null)
+            throw new ArgumentException($"dtype: found {options.DType.Name()}, expected one of {string.Join(", ", WeightFormats.Names)}.", nameof(options));
 
         outDir = Path.TrimEndingDirectorySeparator(Path.GetFullPath(outDir));
         RequireFreePlace(source, outDir, options.Overwrite);
@@ -52,7 +52,7 @@ public static class PackageExporter
         string? madeParent = CreateDirectory(tmp);
         try
         {
-            RequireFreeSpace(outDir, plan[^1].Offset + plan[^1].Length + RoomForTheRest, new DriveInfo(tmp).AvailableFreeSpace);
+            RequireFreeSpace(outDir, Bytes(plan), new DriveInfo(tmp).AvailableFreeSpace);
             Write(source, tmp, plan, options.DType, progress, cancellation);
             cancellation.ThrowIfCancellationRequested();
             Install(tmp, outDir);
@@ -67,26 +67,39 @@ public static class PackageExporter
         }
     }
 
-    /// <summary>Where each tensor will lie and in what type.</summary>
+    /// <summary>Where each tensor will lie and in what type; a quantised one's scales and zero points follow it.</summary>
     /// <param name="config">The model.</param>
-    /// <param name="dtype">The matrices' type.</param>
+    /// <param name="format">The matrices' format.</param>
     /// <returns>In the order of a forward pass.</returns>
-    internal static IReadOnlyList<PackageTensor> Plan(T5Config config, DType dtype)
+    internal static IReadOnlyList<PackageTensor> Plan(T5Config config, DType format)
     {
         var plan = new List<PackageTensor>();
         long end = 0;
-        foreach ((string name, TensorShape shape) in T5Parameters.Of(config))
+        foreach (T5Parameter parameter in T5Parameters.Of(config))
         {
-            bool small = name.EndsWith("layer_norm.weight", StringComparison.Ordinal) || name.EndsWith("relative_attention_bias.weight", StringComparison.Ordinal);
-            DType type = small ? DType.F32 : dtype;
+            DType type = WeightFormats.Stored(parameter, format);
+            Add(parameter.Name, type, parameter.Shape);
+            if (!WeightFormats.IsQuantised(type))
+                continue;
+            var blocks = new TensorShape(parameter.Shape[0], parameter.Shape[1] / WeightFormats.Block(type, parameter.Shape[1]));
+            Add(PackageTensor.ScaleOf(parameter.Name), DType.F32, blocks);
+            if (type == DType.U4)
+                Add(PackageTensor.ZeroPointOf(parameter.Name), DType.U4, blocks);
+        }
+        return plan;
+
+        void Add(string name, DType type, TensorShape shape)
+        {
             long length = type.ByteLength(shape.Elements);
             long alignment = length >= PageBytes ? PageBytes : LineBytes;
             long offset = (end + alignment - 1) / alignment * alignment;
             plan.Add(new(name, type, shape, PackageManifest.DataFile, offset, length));
             end = offset + length;
         }
-        return plan;
     }
+
+    /// <summary>What the package takes on disk, with room for the graph and the tokenizer.</summary>
+    internal static long Bytes(IReadOnlyList<PackageTensor> plan) => plan[^1].Offset + plan[^1].Length + RoomForTheRest;
 
     /// <summary>Refuses to start what the disk cannot hold.</summary>
     /// <param name="outDir">For the message.</param>
@@ -96,7 +109,7 @@ public static class PackageExporter
     internal static void RequireFreeSpace(string outDir, long needed, long free)
     {
         if (free < needed)
-            throw new IOException($"{outDir}: exporting a package needs {needed >> 20} MiB, the disk has {free >> 20} MiB free. Free some space, choose another disk, or export a smaller type with --dtype bf16.");
+            throw new IOException($"{outDir}: exporting a package needs {needed >> 20} MiB, the disk has {free >> 20} MiB free. Free some space, choose another disk, or export a smaller type with --dtype bf16, int8 or int4.");
     }
 
     private static void RequireFreePlace(Checkpoint source, string outDir, bool overwrite)
@@ -113,60 +126,53 @@ public static class PackageExporter
             throw new IOException($"{outDir}: exporting a package; there is one already. Choose another --out, or replace it with --overwrite.");
     }
 
-    private static void Write(Checkpoint source, string dir, IReadOnlyList<PackageTensor> plan, DType dtype, IProgress<PackageProgress>? progress, CancellationToken cancellation)
+    private static void Write(Checkpoint source, string dir, IReadOnlyList<PackageTensor> plan, DType format, IProgress<PackageProgress>? progress, CancellationToken cancellation)
     {
-        var files = new SortedDictionary<string, PackageFile>(StringComparer.Ordinal)
-        {
-            [PackageManifest.DataFile] = WriteData(source, Path.Combine(dir, PackageManifest.DataFile), plan, progress, cancellation),
-        };
-        File.WriteAllBytes(Path.Combine(dir, PackageManifest.ModelFile), T5PackageGraph.Build(source.Config, plan));
-        File.WriteAllBytes(Path.Combine(dir, "config.json"), ConfigBytes(source));
+        PackageFile data = WriteData(new CheckpointTensors(source), Path.Combine(dir, PackageManifest.DataFile), plan, progress, cancellation);
         foreach (string name in Companions)
         {
             if (Beside(source, name) is { } path)
                 File.WriteAllBytes(Path.Combine(dir, name), File.ReadAllBytes(path));
         }
+        var sources = new SortedDictionary<string, PackageFile>(StringComparer.Ordinal);
+        foreach (string path in source.Files)
+            sources[Path.GetFileName(path)] = FileHash.Of(path, cancellation);
+        WriteRest(dir, source.Config, ConfigBytes(source), new(SourceName(source), sources), plan, format, data, cancellation);
+    }
+
+    /// <summary>Writes the graph, the configuration and the manifest beside the weights.</summary>
+    internal static void WriteRest(string dir, T5Config config, byte[] configBytes, PackageSource source, IReadOnlyList<PackageTensor> plan, DType format, PackageFile data, CancellationToken cancellation)
+    {
+        File.WriteAllBytes(Path.Combine(dir, PackageManifest.ModelFile), T5PackageGraph.Build(config, plan));
+        File.WriteAllBytes(Path.Combine(dir, "config.json"), configBytes);
+        var files = new SortedDictionary<string, PackageFile>(StringComparer.Ordinal) { [PackageManifest.DataFile] = data };
         foreach (string path in Directory.EnumerateFiles(dir))
         {
             if (!files.ContainsKey(Path.GetFileName(path)))
                 files.Add(Path.GetFileName(path), FileHash.Of(path, cancellation));
         }
-
-        var sources = new SortedDictionary<string, PackageFile>(StringComparer.Ordinal);
-        foreach (string path in source.Files)
-            sources[Path.GetFileName(path)] = FileHash.Of(path, cancellation);
         PackageManifest manifest = new()
         {
-            Source = new(SourceName(source), sources),
-            DTypeName = dtype.Name(),
+            FormatVersion = plan.Any(t => WeightFormats.IsQuantised(t.DType)) ? PackageManifest.QuantisedVersion : 1,
+            Source = source,
+            DTypeName = WeightFormats.Name(format),
             Files = files,
-            Tensors = plan.ToDictionary(t => t.Name, t => t.DType.Name(), StringComparer.Ordinal),
+            Tensors = plan.ToDictionary(t => t.Name, t => WeightFormats.Name(t.DType), StringComparer.Ordinal),
         };
         File.WriteAllBytes(Path.Combine(dir, PackageManifest.FileName), manifest.ToBytes());
     }
 
-    private static PackageFile WriteData(Checkpoint source, string path, IReadOnlyList<PackageTensor> plan, IProgress<PackageProgress>? progress, CancellationToken cancellation)
+    /// <summary>Writes all tensors in one pass and hashes them on the way.</summary>
+    internal static PackageFile WriteData(ITensorBytes source, string path, IReadOnlyList<PackageTensor> plan, IProgress<PackageProgress>? progress, CancellationToken cancellation)
     {
         long total = plan.Sum(t => t.Length);
         long done = 0;
-        byte[] block = new byte[WeightConverter.BlockElements * sizeof(float)];
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         using FileStream file = new(path, FileMode.CreateNew, FileAccess.Write, FileShare.None, 1);
         foreach (PackageTensor tensor in plan)
         {
             Put(new byte[tensor.Offset - file.Position]);
-            Weight weight = source[tensor.Name];
-            WeightConverter.RequireFinite(weight, source.Location);
-            long elements = tensor.Shape.Elements;
-            for (long start = 0; start < elements; start += WeightConverter.BlockElements)
-            {
-                cancellation.ThrowIfCancellationRequested();
-                int count = (int)Math.Min(WeightConverter.BlockElements, elements - start);
-                Span<byte> bytes = block.AsSpan(0, (int)tensor.DType.ByteLength(count));
-                WeightConverter.Convert(weight, start, count, tensor.DType, bytes, source.Location);
-                Put(bytes);
-            }
-            source.Release(tensor.Name);
+            source.Write(tensor, Put);
             progress?.Report(new(done += tensor.Length, total, tensor.Name));
         }
         // On the disk before the folder gets its name: a package that is there is whole.
@@ -175,6 +181,7 @@ public static class PackageExporter
 
         void Put(ReadOnlySpan<byte> bytes)
         {
+            cancellation.ThrowIfCancellationRequested();
             hash.AppendData(bytes);
             file.Write(bytes);
         }

@@ -3,7 +3,6 @@ using System.Reflection;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using IptNative.Kernels;
 
 namespace IptNative.Model.Onnx.Package;
 
@@ -30,7 +29,10 @@ internal sealed record PackageManifest
     public const string DataFile = "model.onnx_data";
 
     /// <summary>The newest version that this program reads. Raised when an older program would misread a package.</summary>
-    public const int CurrentVersion = 1;
+    public const int CurrentVersion = 2;
+
+    /// <summary>The version that quantised tensors came with; packages without any are readable by programs of version 1 and say so.</summary>
+    public const int QuantisedVersion = 2;
 
     private const string FormatName = "iptnative-package";
 
@@ -53,7 +55,7 @@ internal sealed record PackageManifest
 
     /// <summary>See <see cref="CurrentVersion"/>.</summary>
     [JsonPropertyOrder(1)]
-    public int FormatVersion { get; init; } = CurrentVersion;
+    public int FormatVersion { get; init; } = 1;
 
     /// <summary>The program that wrote it, with its version.</summary>
     [JsonPropertyOrder(2)]
@@ -63,7 +65,7 @@ internal sealed record PackageManifest
     [JsonPropertyOrder(3)]
     public required PackageSource Source { get; init; }
 
-    /// <summary>The element type asked for at export: f32, bf16 or f16.</summary>
+    /// <summary>The element type asked for at export: f32, bf16, f16, int8 or int4.</summary>
     [JsonPropertyOrder(4)]
     [JsonPropertyName("dtype")]
     public required string DTypeName { get; init; }
@@ -116,15 +118,4 @@ internal sealed record PackageManifest
     /// <summary>The manifest as the file's bytes: the same for the same package, with no date in it.</summary>
     /// <returns>UTF-8.</returns>
     public byte[] ToBytes() => [.. JsonSerializer.SerializeToUtf8Bytes(this, Json), (byte)'\n'];
-
-    /// <summary>The element type that a manifest's word stands for.</summary>
-    /// <param name="name">f32, bf16, f16.</param>
-    /// <returns>Null for any other.</returns>
-    public static DType? ParseDType(string name) => name switch
-    {
-        "f32" => DType.F32,
-        "bf16" => DType.BF16,
-        "f16" => DType.F16,
-        _ => null,
-    };
 }

@@ -4,7 +4,7 @@ using IptNative.Kernels;
 namespace IptNative.Model.Onnx.Package;
 
 /// <summary>How a package is written.</summary>
-/// <param name="DType">Element type of the matrices: F32, BF16 or F16. Norms and relative position biases stay F32: they are tiny and sensitive.</param>
+/// <param name="DType">Format of the matrices: F32, BF16, F16, I8 or U4; which tensors keep another, <see cref="Checkpoints.WeightFormats.Stored"/> says.</param>
 /// <param name="Overwrite">Whether an existing package at the place may be replaced. Any other folder is never replaced.</param>
 public sealed record PackageOptions(DType DType = DType.F32, bool Overwrite = false);
 

@@ -1,4 +1,4 @@
-// Rounding of frozen weights to a package's element type, with a check of every number. Deliberately not: quantisation with scales.
+// Rounding of frozen weights to a package's element type, with a check of every number. Deliberately not: quantisation with scales (Quantiser).
 using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Model.Checkpoints;
@@ -11,6 +11,9 @@ internal static class WeightConverter
     /// <summary>Elements per block: its floats stay below the size from which .NET's large-object heap would collect them.</summary>
     public const int BlockElements = 1 << 14;
 
+    [ThreadStatic]
+    private static float[]? _values;
+
     /// <summary>Refuses a weight with a NaN or an infinity: one of them spoils every output.</summary>
     /// <param name="weight">The source.</param>
     /// <param name="location">The checkpoint, for messages.</param>
@@ -18,8 +21,11 @@ internal static class WeightConverter
     public static void RequireFinite(in Weight weight, string location)
     {
         long bad = WeightValues.FirstNonFinite(weight);
-        if (bad >= 0)
-            throw new InvalidDataException($"{location}: exporting tensor '{weight.Name}'; element {bad} is {WeightValues.ToFloats(Part(weight, bad, 1), location)[0]}, expected finite numbers. The checkpoint is damaged; copy or download it again.");
+        if (bad < 0)
+            return;
+        Span<float> value = stackalloc float[1];
+        WeightValues.Read(weight, bad, value, location);
+        throw new InvalidDataException($"{location}: exporting tensor '{weight.Name}'; element {bad} is {value[0]}, expected finite numbers. The checkpoint is damaged; copy or download it again.");
     }
 
     /// <summary>Converts part of a weight; the same type is copied bit for bit.</summary>
@@ -32,13 +38,15 @@ internal static class WeightConverter
     /// <exception cref="InvalidDataException">A number is too large for the type.</exception>
     public static unsafe void Convert(in Weight weight, long start, int count, DType dtype, Span<byte> destination, string location)
     {
-        Weight part = Part(weight, start, count);
         if (weight.DType == dtype)
         {
-            new ReadOnlySpan<byte>((void*)part.Address, (int)part.ByteLength).CopyTo(destination);
+            int size = dtype.Bits() / 8;
+            new ReadOnlySpan<byte>((byte*)weight.Address + start * size, count * size).CopyTo(destination);
             return;
         }
-        float[] values = WeightValues.ToFloats(part, location);
+        Span<float> values = _values ??= new float[BlockElements];
+        values = values[..count];
+        WeightValues.Read(weight, start, values, location);
         for (int i = 0; i < values.Length; i++)
         {
             float x = values[i];
@@ -72,12 +80,6 @@ internal static class WeightConverter
     {
         uint bits = BitConverter.SingleToUInt32Bits(x);
         return (ushort)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-    }
-
-    private static Weight Part(in Weight weight, long start, int count)
-    {
-        int size = weight.DType.Bits() / 8;
-        return weight with { Shape = new(count), Address = weight.Address + (nint)(start * size), ByteLength = (long)count * size };
     }
 
     private static InvalidDataException Overflow(in Weight weight, long index, float value, DType dtype, string location)

@@ -26,6 +26,14 @@ internal sealed class OnnxFile : IDisposable
     /// <summary>The model file and every external data file that a tensor has named.</summary>
     public IEnumerable<string> Files => [Path, .. _external.Keys.Select(Resolve)];
 
+    /// <summary>Refuses to go on with external data that was truncated or rewritten since it was mapped; the model file itself has been read.</summary>
+    /// <exception cref="IOException">It was.</exception>
+    public void RequireUnchanged()
+    {
+        foreach (MappedFile file in _external.Values)
+            file.RequireUnchanged();
+    }
+
     /// <summary>The whole model file.</summary>
     public ProtoSlice Whole => new(_model.Address(0, _model.Length, "the model"), _model.Length);
 

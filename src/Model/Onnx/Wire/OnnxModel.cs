@@ -68,6 +68,10 @@ internal sealed class OnnxModel : IDisposable
     /// <summary>The model file and its external data.</summary>
     public IEnumerable<string> Files => _file.Files;
 
+    /// <summary>Refuses to go on with external data that has changed.</summary>
+    /// <exception cref="IOException">It has.</exception>
+    public void RequireUnchanged() => _file.RequireUnchanged();
+
     /// <summary>The main graph.</summary>
     public OnnxGraph Graph { get; } = new(null);
 

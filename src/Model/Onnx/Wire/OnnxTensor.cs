@@ -43,6 +43,7 @@ internal sealed class OnnxTensor
         10 => Kernels.DType.F16,
         11 => Kernels.DType.F64,
         16 => Kernels.DType.BF16,
+        21 => Kernels.DType.U4,
         22 => Kernels.DType.I4,
         _ => null,
     };
