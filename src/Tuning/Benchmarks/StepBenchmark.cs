@@ -30,13 +30,19 @@ public sealed record StepBenchmarkOptions
     /// <summary>Where the weights are.</summary>
     public WeightResidence Weights { get; init; } = WeightResidence.Mapped;
 
+    /// <summary>Precision of the products' operands.</summary>
+    public ComputeType Compute { get; init; } = ComputeType.F32;
+
+    /// <summary>How long the examples are.</summary>
+    public SourceLengths Lengths { get; init; } = SourceLengths.Fixed;
+
     /// <summary>Examples.</summary>
     public int Batch { get; init; } = 8;
 
     /// <summary>Prompt rows.</summary>
     public int Prompt { get; init; } = 100;
 
-    /// <summary>Source tokens beside the prompt.</summary>
+    /// <summary>Source tokens beside the prompt, where all examples are equally long.</summary>
     public int Source { get; init; } = 128;
 
     /// <summary>Target tokens.</summary>
@@ -59,13 +65,14 @@ public sealed record StepBenchmarkOptions
 /// <param name="ForwardSeconds">Embeddings to the decoder's last block.</param>
 /// <param name="BackwardSeconds">lm_head and loss to the prompt's gradient.</param>
 /// <param name="OptimizerSeconds">Adafactor.</param>
+/// <param name="CpuSeconds">Whole step, processor time of all threads: on a shared machine it leaves out waiting for others, but not for memory.</param>
 /// <param name="Gflop">10^9 operations of the floor: forward and input gradient, recomputing not counted.</param>
 /// <param name="FmaPeak">10^9 operations a second that the cores reach on registers alone: the median of measurements between the steps.</param>
 /// <param name="PeakBytes">Largest resident memory of the process, mapped weights included.</param>
 /// <param name="AllocatedBytes">Managed bytes allocated by the last step on the calling thread.</param>
 /// <param name="Loss">Of the last step.</param>
 public sealed record StepBenchmarkResult(
-    StepBenchmarkOptions Options, ForwardEngine Forward, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds,
+    StepBenchmarkOptions Options, ForwardEngine Forward, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds, double CpuSeconds,
     double Gflop, double FmaPeak, long PeakBytes, long AllocatedBytes, double Loss)
 {
     /// <summary>10^9 operations a second over the whole step.</summary>
@@ -107,8 +114,8 @@ public static class StepBenchmark
     private static StepBenchmarkResult Time(StepBenchmarkOptions options, Checkpoint checkpoint, CancellationToken cancel)
     {
         T5Config config = checkpoint.Config;
-        ForwardEngine engine = options.Forward ?? ForwardEngines.Choose(checkpoint, options.Weights).Engine;
-        using var device = new CpuDevice(options.Threads);
+        ForwardEngine engine = options.Forward ?? ForwardEngines.Choose(checkpoint, options.Weights, options.Compute).Engine;
+        using var device = new CpuDevice(options.Threads, options.Compute);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
         using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = options.Activations, Forward = engine, Weights = options.Weights });
         long elements = (long)options.Prompt * config.DModel;
@@ -122,17 +129,20 @@ public static class StepBenchmark
         var table = new PromptTable(prompt.Tensor, config.DModel, options.Prompt);
         using var adafactor = new Adafactor(device, [new Parameter("prompt", new TensorShape(options.Prompt, config.DModel), prompt.Tensor, gradient.Tensor)], new AdafactorOptions());
         var batch = new T5Batch();
+        int[] lengths = SourceLengthTable.Of(options.Lengths, options.Batch, options.Source);
         for (int b = 0; b < options.Batch; b++)
-            batch.Add(Ids(options.Source), Ids(options.Target), prompt: 0);
+            batch.Add(Ids(lengths[b]), Ids(options.Target), prompt: 0);
         int[] groups = new int[options.Batch];
         double[] weights = [1.0 / (options.Batch * options.Target)], loss = [0];
 
         int steps = options.Steps;
-        double[] whole = new double[steps], forward = new double[steps], backward = new double[steps], update = new double[steps], peak = new double[steps];
+        double[] whole = new double[steps], forward = new double[steps], backward = new double[steps], update = new double[steps], cpu = new double[steps], peak = new double[steps];
         long allocated = 0;
+        using var process = Process.GetCurrentProcess();
         for (int step = -1; step < steps; step++)
         {
             cancel.ThrowIfCancellationRequested();
+            TimeSpan cpuBefore = CpuTime(process);
             long before = GC.GetAllocatedBytesForCurrentThread(), begin = Stopwatch.GetTimestamp();
             Elementwise.Fill(device, gradient.Tensor, elements, 0);
             loss[0] = 0;
@@ -141,16 +151,22 @@ public static class StepBenchmark
             adafactor.Step(0.3);
             double updateSeconds = Stopwatch.GetElapsedTime(updateBegin).TotalSeconds, seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
             allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+            double cpuSeconds = (CpuTime(process) - cpuBefore).TotalSeconds;
             if (step < 0)
                 continue;
-            (whole[step], forward[step], backward[step], update[step]) = (seconds, pass.ForwardSeconds, pass.BackwardSeconds, updateSeconds);
+            (whole[step], forward[step], backward[step], update[step], cpu[step]) = (seconds, pass.ForwardSeconds, pass.BackwardSeconds, updateSeconds, cpuSeconds);
             // Right beside each step: on a shared machine only such a pair can be compared.
             peak[step] = FmaPeak.Measure(device, 0.1);
         }
-        var flops = new T5Flops(config, options.Batch, options.Prompt + options.Source, options.Target);
-        using var process = Process.GetCurrentProcess();
-        return new StepBenchmarkResult(options, engine, Median(whole), Median(forward), Median(backward), Median(update),
-            (flops.Forward + flops.InputGradient) * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, loss[0]);
+        double flops = 0;
+        foreach (int length in lengths)
+        {
+            var one = new T5Flops(config, 1, options.Prompt + length, options.Target);
+            flops += one.Forward + one.InputGradient;
+        }
+        process.Refresh();
+        return new StepBenchmarkResult(options, engine, Median(whole), Median(forward), Median(backward), Median(update), Median(cpu),
+            flops * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, loss[0]);
 
         int[] Ids(int count)
         {
@@ -159,6 +175,12 @@ public static class StepBenchmark
                 ids[i] = random.Next(3, config.VocabSize - 100);
             return ids;
         }
+    }
+
+    private static TimeSpan CpuTime(Process process)
+    {
+        process.Refresh();
+        return process.TotalProcessorTime;
     }
 
     private static double Median(double[] values)

@@ -3,6 +3,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
+using IptNative.Kernels.Devices;
 using IptNative.Tuning.Runs.Options;
 
 namespace IptNative.Tuning.Runs;
@@ -57,6 +58,8 @@ public sealed partial record RunConfig
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
 
+    private static readonly (string, ComputeType)[] ComputeWords = [("f32", ComputeType.F32), ("bf16", ComputeType.BF16)];
+
     /// <summary>The frozen model: package, checkpoint folder, weight file or Hub name.</summary>
     public string Model { get; init; } = "";
 
@@ -92,6 +95,9 @@ public sealed partial record RunConfig
 
     /// <summary>Who computes the forward pass.</summary>
     public ForwardEngine Forward { get; init; } = ForwardEngine.Auto;
+
+    /// <summary>Precision of the frozen model's products in training.</summary>
+    public ComputeType Compute { get; init; } = ComputeType.F32;
 
     /// <summary>The run folder.</summary>
     public string Output { get; init; } = "";
@@ -200,6 +206,7 @@ public sealed partial record RunConfig
         Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
         Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
         Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
+        Compute = v.Choice("compute", Compute, ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
         Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",
     };
 
