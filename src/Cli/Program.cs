@@ -16,7 +16,7 @@ public static class Program
         ParseResult parsed = Root().Parse(args);
         return parsed.Errors.Count > 0
             ? ExitCode.Report(ParseErrors.Describe(parsed), ExitCode.Usage)
-            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
 
     internal static RootCommand Root()
@@ -25,6 +25,7 @@ public static class Program
         root.Subcommands.Add(TrainCommand.Create());
         root.Subcommands.Add(GenerateCommand.Create());
         root.Subcommands.Add(EvaluateCommand.Create());
+        root.Subcommands.Add(ServeCommand.Create());
         root.Subcommands.Add(TokenizeCommand.Create());
         root.Subcommands.Add(ExportCommand.Create());
         root.Subcommands.Add(ParityCommand.Create());

@@ -18,7 +18,8 @@ public sealed partial class ArchitectureTests
         ["src/Model"] = ["src/Kernels", "eng/onnxruntime"],
         ["src/Optimizers"] = ["src/Kernels"],
         ["src/Tuning"] = ["src/Model", "src/Optimizers", "src/Tasks", "src/Kernels"],
-        ["src/Cli"] = ["src/Tuning", "src/Model", "src/Optimizers", "src/Tasks", "src/Kernels"],
+        ["src/Server"] = ["src/Tuning", "src/Model"],
+        ["src/Cli"] = ["src/Server", "src/Tuning", "src/Model", "src/Optimizers", "src/Tasks", "src/Kernels"],
         ["tools/export_onnx"] = ["src/Cli"],
     };
 
@@ -29,6 +30,7 @@ public sealed partial class ArchitectureTests
         ("Microsoft.ML.OnnxRuntime", "Microsoft.ML.OnnxRuntime", ["src/Model"]),
         ("Microsoft.ML.Tokenizers", "Microsoft.ML.Tokenizers", ["src/Model"]),
         ("System.CommandLine", "System.CommandLine", ["src/Cli", "tools"]),
+        ("Microsoft.AspNetCore", "Microsoft.AspNetCore", ["src/Server"]),
     ];
 
     public static TheoryData<string> Projects => [.. ProjectFiles().Select(Folder)];

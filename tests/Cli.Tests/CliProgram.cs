@@ -78,7 +78,7 @@ internal static partial class CliProgram
 
     // "generating: 0:00:02": a busy machine takes over two seconds for anything, and then says so.
     [GeneratedRegex(@"^[a-z]+ing: [^\n]*\d:\d\d:\d\d\r?\n", RegexOptions.Multiline | RegexOptions.CultureInvariant)]
-    private static partial Regex WithoutProgress();
+    internal static partial Regex WithoutProgress();
 
     private static string FindRoot()
     {

@@ -112,7 +112,7 @@ public sealed class CommandLineTests : IDisposable
     }
 
     [Theory]
-    [InlineData("", "no command was given, expected generate, tokenize, export, parity")]
+    [InlineData("", "no command was given, expected train, ")]
     [InlineData("genrate --input x", "there is no command 'genrate'; the nearest is 'generate'")]
     [InlineData("generate --input x", "'--model' is required")]
     [InlineData("generate --model M --input x --num-beems 3", "there is no option '--num-beems'; the nearest is '--num-beams'")]

@@ -87,7 +87,7 @@ public sealed partial class TrainingDisplayTests : IDisposable
         display.Evaluated(new EvalReport(1, 4, "dev", 0.75, [], true, double.NaN, 3));
         display.Evaluated(new EvalReport(1, 4, "test", 0.1, [], true, double.NaN, 3));
         // Two steps of half a second and 1.5 s of evaluation a step on average are left 1996 times.
-        Assert.Equal(["step 4/2,000  2 runs  loss 1.000  acc 0.6250 ± 0.177  best 0.6250 ± 0.177  2,000 tokens/s  812 MB  1:06:32 left"], Lines());
+        Assert.Equal(["step 4/2,000  2 runs  loss 1.000  acc 0.625 ± 0.177  best 0.625 ± 0.177  2,000 tokens/s  812 MB  1:06:32 left"], Lines());
     }
 
     [Fact]
@@ -101,7 +101,7 @@ public sealed partial class TrainingDisplayTests : IDisposable
         Assert.Equal(
         [
             $"step {new string('━', 20)}{new string('─', 20)} 51/100 51 %  0:00:24 left",
-            "loss 0.0392  grad 1.250  lr 0.3000  acc 0.5000  best 0.5000 at 50  2,000 tokens",
+            "loss 0.0392  grad 1.250  lr 0.3000  acc 0.500  best 0.500 at 50  2,000 tokens/s",
         ], Screen());
         Assert.Contains("\x1b[2F\x1b[J", _output.ToString(), StringComparison.Ordinal);
         display.Finished(new RunFinished(51, 26));
@@ -120,12 +120,12 @@ public sealed partial class TrainingDisplayTests : IDisposable
         display.RowEnded(new RowFinished(1, 2, StopReason.Patience, 2, 0.1));
         Assert.Equal(
         [
-            "task0-seed43: stopped at step 2 (no better score since step 2, best 0.1000)",
+            "task0-seed43: stopped at step 2 (no better score since step 2, best 0.100)",
             $"step {new string('─', 40)} 2/100 2 %  0:00:49 left",
-            "6 runs (2 ended)  loss 3.500  acc 0.2500 ± 0.187  best 0.2500 ± 0.187  2,000 tokens/s  812 MB",
-            "  task0  loss 1.500  acc 0.0500 ± 0.071  best 0.0500 ± 0.071  done",
-            "  task1  loss 3.500  acc 0.2500 ± 0.071  best 0.2500 ± 0.071",
-            "  task2  loss 5.500  acc 0.4500 ± 0.071  best 0.4500 ± 0.071",
+            "6 runs (2 ended)  loss 3.500  acc 0.250  best 0.250  2,000 tokens/s  812 MB",
+            "  task0  loss 1.500  acc 0.050 ± 0.071  best 0.050 ± 0.071  done",
+            "  task1  loss 3.500  acc 0.250 ± 0.071  best 0.250 ± 0.071",
+            "  task2  loss 5.500  acc 0.450 ± 0.071  best 0.450 ± 0.071",
         ], Screen());
     }
 

@@ -45,13 +45,35 @@ internal static class TrainCommand
             Add("output", parsed.GetValue(output));
             RunConfig config = RunConfig.Load(path, overrides);
             using var display = new TrainingDisplay(Console.Error, DisplayOptions.OfConsole());
-            TrainRunReport report = TrainRun.Execute(config, parsed.GetValue(resume), display, display.Say, cancel);
+            // A token is answered in milliseconds, a micro-batch of a large model takes a while.
+            using CancellationTokenRegistration soon = cancel.Register(() => display.Say("stopping: what is computed now is finished or dropped, then a checkpoint is saved. Ctrl+C again ends at once."));
+            TrainRunReport report;
+            ProgressLine? scoring = null;
+            try
+            {
+                report = TrainRun.Execute(config, parsed.GetValue(resume), display, display.Say, cancel, (done, total) =>
+                {
+                    scoring ??= new ProgressLine("scoring");
+                    scoring.Report(done, total);
+                });
+            }
+            catch (OperationCanceledException)
+            {
+                scoring?.Clear();
+                return ExitCode.Report($"interrupted. Nothing is lost: the same command with --resume goes on with the run in {config.Output}.", ExitCode.Interrupted);
+            }
+            finally
+            {
+                scoring?.Dispose();
+            }
             using TextWriter terminal = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(terminal, report.Result);
             else
                 WriteTable(terminal, report);
-            return report.Outcomes.All(o => o.Stopped == StopReason.NonFinite) ? ExitCode.Failed : ExitCode.Done;
+            return report.Outcomes.All(o => o.Stopped == StopReason.NonFinite)
+                ? ExitCode.Report("train: no run stayed finite, see above where each stopped. Lower optimizer.learning_rate and give another --output.", ExitCode.Failed)
+                : ExitCode.Done;
 
             void Add(string key, string? value)
             {

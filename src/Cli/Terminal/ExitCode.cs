@@ -1,5 +1,6 @@
 // Exit codes and what each kind of failure prints. One place, so that every command fails alike.
 using System.CommandLine;
+using System.Runtime.InteropServices;
 
 namespace IptNative.Cli.Terminal;
 
@@ -15,8 +16,23 @@ internal static class ExitCode
     /// <param name="command">Gets the action.</param>
     /// <param name="run">The work; gives the exit code.</param>
     public static void SetRun(this Command command, Func<ParseResult, CancellationToken, int> run) =>
-        // On another thread: the parser listens for Ctrl+C only once this has returned.
-        command.SetAction((parsed, cancel) => Task.Run(() => Guard(() => run(parsed, cancel)), CancellationToken.None));
+        command.SetAction(parsed => Guard(() => Interruptible(cancel => run(parsed, cancel))));
+
+    // Ctrl+C and 'kill' ask for an end, however long it takes to leave things whole; the second one is the system's, which ends the process at once.
+    // (The parser's own handling ends it after two seconds, in the middle of what a command saves.)
+    private static int Interruptible(Func<CancellationToken, int> run)
+    {
+        using var source = new CancellationTokenSource();
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Ask);
+        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Ask);
+        return run(source.Token);
+
+        void Ask(PosixSignalContext context)
+        {
+            context.Cancel = !source.IsCancellationRequested;
+            source.Cancel();
+        }
+    }
 
     private static int Guard(Func<int> run)
     {

@@ -53,6 +53,8 @@ internal sealed class TrainingDisplay : IRunObserver, IDisposable
     // Speed is what the last few seconds were like, not the average since the start: forget by this much a second.
     private const double ForgetPerSecond = 0.2;
 
+    // The trainer's thread draws; an interruption speaks up from another one.
+    private readonly Lock _gate = new();
     private readonly TextWriter _output;
     private readonly DisplayOptions _options;
     private RunStart? _start;
@@ -139,7 +141,10 @@ internal sealed class TrainingDisplay : IRunObserver, IDisposable
     public void Finished(RunFinished report)
     {
         _took = _options.Clock.GetElapsedTime(_began);
-        Draw();
+        if (_options.Live)
+            Draw();
+        else
+            Say($"trained {_step:N0} steps in {Time(_took.Value)}");
         _linesDrawn = 0;
     }
 
@@ -154,11 +159,14 @@ internal sealed class TrainingDisplay : IRunObserver, IDisposable
     /// <param name="line">Without line end.</param>
     public void Say(string line)
     {
-        Erase();
-        _output.WriteLine(line);
-        if (_options.Live && _start is not null)
-            Draw();
-        _output.Flush();
+        lock (_gate)
+        {
+            Erase();
+            _output.WriteLine(line);
+            if (_options.Live && _start is not null && _took is null)
+                Draw();
+            _output.Flush();
+        }
     }
 
     // Nothing is allocated until something is due.
@@ -175,6 +183,12 @@ internal sealed class TrainingDisplay : IRunObserver, IDisposable
     }
 
     private void Draw()
+    {
+        lock (_gate)
+            DrawHere();
+    }
+
+    private void DrawHere()
     {
         if (_start is null)
             return;
@@ -259,8 +273,8 @@ internal sealed class TrainingDisplay : IRunObserver, IDisposable
             text.Append("  grad ").Append(Number(_runs[0].Norm)).Append("  lr ").Append(Number(_runs[0].Rate));
         if (Count(all, r => r.Score) > 0)
         {
-            text.Append("  ").Append(_start!.Metric).Append(' ').Append(WithDeviation(all, r => r.Score));
-            text.Append("  best ").Append(Paint("1", WithDeviation(all, r => r.Best)));
+            text.Append("  ").Append(_start!.Metric).Append(' ').Append(Overall(all, r => r.Score));
+            text.Append("  best ").Append(Paint("1", Overall(all, r => r.Best)));
             if (all.Length == 1 && _runs[0].BestStep > 0)
                 text.Append(CultureInfo.InvariantCulture, $" at {_runs[0].BestStep:N0}");
         }
@@ -297,21 +311,27 @@ internal sealed class TrainingDisplay : IRunObserver, IDisposable
 
     private int Count(int[] runs, Func<Run, double> value) => runs.Count(i => !double.IsNaN(value(_runs[i])));
 
+    // How far tasks lie apart says nothing about their seeds.
+    private string Overall(int[] runs, Func<Run, double> value) => _tasks.Length == 1 ? WithDeviation(runs, value) : Score(Mean(runs, value));
+
     private string WithDeviation(int[] runs, Func<Run, double> value)
     {
         double mean = Mean(runs, value);
         int n = Count(runs, value);
         if (n < 2)
-            return Number(mean);
+            return Score(mean);
         double squares = Mean(runs, r => (value(r) - mean) * (value(r) - mean)) * n;
-        return $"{Number(mean)} {(_options.Unicode ? "±" : "+-")} {Math.Sqrt(squares / (n - 1)):0.000}";
+        return $"{Score(mean)} {(_options.Unicode ? "±" : "+-")} {Math.Sqrt(squares / (n - 1)):0.000}";
     }
 
     private string Paint(string code, string text) => _options.Live && _options.Color && text.Length > 0 ? $"\x1b[{code}m{text}\x1b[0m" : text;
 
     private static string Why(RowFinished row) => row.Reason == StopReason.Patience
-        ? $"no better score since step {row.BestStep:N0}, best {Number(row.BestScore)}"
+        ? $"no better score since step {row.BestStep:N0}, best {Score(row.BestScore)}"
         : row.Detail ?? "not finite";
+
+    // As in the table at the end.
+    private static string Score(double value) => double.IsNaN(value) ? "-" : value.ToString("0.000", CultureInfo.InvariantCulture);
 
     // Four digits that matter: 2.345, 0.1234, 1.2e-05.
     private static string Number(double value) => double.IsNaN(value) ? "-"

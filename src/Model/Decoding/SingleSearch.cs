@@ -2,23 +2,13 @@
 namespace IptNative.Model.Decoding;
 
 /// <summary>One token per row and step, the most probable or a drawn one; finished rows leave the batch.</summary>
-/// <remarks>Greedy takes the lowest id among equal logits.</remarks>
 internal sealed class SingleSearch
 {
-    private struct Row
-    {
-        public List<int> Ids;
-        public List<float>? LogProbs;
-        public double Sum;
-        public FinishReason Finish;
-        public SplitMix64 Random;
-    }
-
     private readonly IStepDecoder _decoder;
     private readonly GenerationOptions _options;
     private readonly int _eos;
     private readonly TokenSampler? _sampler;
-    private readonly Row[] _rows;
+    private readonly RunningSequence[] _rows;
 
     public SingleSearch(IStepDecoder decoder, GenerationOptions options, int eosTokenId, ReadOnlySpan<long> streams)
     {
@@ -27,17 +17,11 @@ internal sealed class SingleSearch
         _eos = eosTokenId;
         _sampler = options.DoSample ? new TokenSampler(options, decoder.VocabSize) : null;
         int copies = options.NumReturnSequences;
-        _rows = new Row[checked(decoder.Rows * copies)];
+        _rows = new RunningSequence[checked(decoder.Rows * copies)];
         for (int r = 0; r < _rows.Length; r++)
         {
             long stream = streams.IsEmpty ? r / copies : streams[r / copies];
-            _rows[r] = new Row
-            {
-                Ids = [],
-                LogProbs = options.ReturnLogProbs ? [] : null,
-                Finish = FinishReason.MaxLength,
-                Random = SplitMix64.ForSample(options.Seed, stream, r % copies),
-            };
+            _rows[r] = new RunningSequence(SplitMix64.ForSample(options.Seed, stream, r % copies), options.ReturnLogProbs);
         }
     }
 
@@ -60,7 +44,7 @@ internal sealed class SingleSearch
             int next = 0;
             for (int i = 0; i < count; i++)
             {
-                int token = Advance(ref _rows[alive[i]], logits.Slice(from[i] * vocab, vocab), from[i], step);
+                int token = _rows[alive[i]].Advance(logits.Slice(from[i] * vocab, vocab), _options, _sampler, _eos, from[i], step);
                 if (token == _eos) continue;
                 (alive[next], from[next], tokens[next]) = (alive[i], from[i], token);
                 next++;
@@ -72,7 +56,7 @@ internal sealed class SingleSearch
         }
         var results = new IReadOnlyList<GeneratedSequence>[_rows.Length / copies];
         for (int e = 0; e < results.Length; e++)
-            results[e] = Array.ConvertAll(_rows[(e * copies)..((e + 1) * copies)], ToSequence);
+            results[e] = Array.ConvertAll(_rows[(e * copies)..((e + 1) * copies)], r => r.ToSequence());
         return results;
     }
 
@@ -85,30 +69,4 @@ internal sealed class SingleSearch
         decoder.Reorder(from);
         for (int i = 0; i < from.Length; i++) from[i] = i;
     }
-
-    private int Advance(ref Row row, ReadOnlySpan<float> logits, int decoderRow, int step)
-    {
-        double norm = LogSumExp.Of(logits, decoderRow, step, out float max);
-        int forbidden = step < _options.MinLength ? _eos : -1;
-        int token = _sampler is null ? ArgMax(logits, max, forbidden) : _sampler.Draw(logits, forbidden, ref row.Random);
-        double logProb = logits[token] - norm;
-        row.Sum += logProb;
-        row.LogProbs?.Add((float)logProb);
-        if (token == _eos) row.Finish = FinishReason.EndOfSequence;
-        else row.Ids.Add(token);
-        return token;
-    }
-
-    private static int ArgMax(ReadOnlySpan<float> logits, float max, int forbidden)
-    {
-        int first = logits.IndexOf(max);
-        if (first != forbidden) return first;
-        int best = forbidden == 0 ? 1 : 0;
-        for (int v = best + 1; v < logits.Length; v++)
-            if (logits[v] > logits[best] && v != forbidden) best = v;
-        return best;
-    }
-
-    private static GeneratedSequence ToSequence(Row row) =>
-        new() { Ids = [.. row.Ids], Score = row.Sum, Finish = row.Finish, TokenLogProbs = row.LogProbs?.ToArray() };
 }

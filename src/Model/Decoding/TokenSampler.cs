@@ -8,10 +8,10 @@ namespace IptNative.Model.Decoding;
 /// </remarks>
 internal sealed class TokenSampler
 {
-    private readonly GenerationOptions _options;
+    private GenerationOptions _options;
     private readonly double[] _weights;
     private readonly int[] _ids;
-    private readonly float[] _heap;
+    private float[] _heap = [];
     private readonly Comparison<int> _byWeight;
 
     public TokenSampler(GenerationOptions options, int vocabSize)
@@ -19,8 +19,16 @@ internal sealed class TokenSampler
         _options = options;
         _weights = new double[vocabSize];
         _ids = new int[vocabSize];
-        _heap = options.TopK > 0 && options.TopK < vocabSize ? new float[options.TopK] : [];
+        Use(options);
         _byWeight = (a, b) => _weights[a] != _weights[b] ? _weights[b].CompareTo(_weights[a]) : a.CompareTo(b);
+    }
+
+    /// <summary>Takes another request's settings; the scratch space stays.</summary>
+    public void Use(GenerationOptions options)
+    {
+        int kept = options.TopK > 0 && options.TopK < _weights.Length ? options.TopK : 0;
+        if (_heap.Length != kept) _heap = new float[kept];
+        _options = options;
     }
 
     /// <summary>Draws a token.</summary>

@@ -15,7 +15,9 @@ namespace IptNative.Tuning.Prompts;
 public static class PeftPrompt
 {
     internal const string TensorName = "prompt_embeddings";
-    private const string ConfigName = "adapter_config.json";
+    /// <summary>The file that makes a folder an adapter.</summary>
+    public const string ConfigName = "adapter_config.json";
+
     private const string SafetensorsName = "adapter_model.safetensors";
     private const string BinName = "adapter_model.bin";
     private const long MaxConfigBytes = 1 << 22;

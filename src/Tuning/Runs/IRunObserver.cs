@@ -18,7 +18,7 @@ public enum StopReason
 /// <param name="Rows">The runs side by side.</param>
 /// <param name="Steps">Steps in all.</param>
 /// <param name="FirstStep">Steps done before, where a run goes on; otherwise 0.</param>
-/// <param name="Metric">Name of what selects a prompt, for people: "acc", "mean of 2".</param>
+/// <param name="Metric">Name of what selects a prompt, for people: "acc", "mean of 2", "score" where tasks have different ones, "none".</param>
 public sealed record RunStart(IReadOnlyList<RunRow> Rows, long Steps, long FirstStep, string Metric);
 
 /// <summary>One optimizer step of all runs that still train.</summary>

@@ -39,6 +39,9 @@ public sealed record RowState
 
     /// <summary>Its last step where it has ended.</summary>
     public long StoppedAt { get; init; }
+
+    /// <summary>What was not finite, in words; null otherwise.</summary>
+    public string? StopDetail { get; init; }
 }
 
 /// <summary>A training between two steps.</summary>

@@ -38,6 +38,28 @@ public sealed record ActivationPlan(Activations Activations, MicroBatchLimit Lim
         throw new ArgumentOutOfRangeException(nameof(wanted));
     }
 
+    /// <summary>The plan that a checkpoint remembers, unless the user asks for another one now: how a step is cut decides its last bits.</summary>
+    /// <param name="text">What <see cref="ToText"/> gave.</param>
+    /// <param name="config">The model.</param>
+    /// <param name="wanted">What the user asks for now; null picks.</param>
+    /// <param name="examples">Most examples of a micro-batch now; 0 for no limit.</param>
+    /// <returns>The plan; null where the text is none or the user wants another.</returns>
+    public static ActivationPlan? Remembered(string text, T5Config config, Activations? wanted, int examples)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        ArgumentNullException.ThrowIfNull(config);
+        string[] parts = text.Split(' ');
+        if (parts.Length != 2 || !Enum.TryParse(parts[0], out Activations activations) || !Enum.IsDefined(activations)
+            || !long.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out long positions) || positions is < 1 or > EnoughPositions)
+            return null;
+        return wanted is { } other && other != activations ? null
+            : new ActivationPlan(activations, new MicroBatchLimit(examples == 0 ? int.MaxValue : examples, positions), Bytes(config, activations));
+    }
+
+    /// <summary>The part of the plan that depends on the machine's free memory.</summary>
+    /// <returns>For <see cref="Remembered"/>.</returns>
+    public string ToText() => string.Create(CultureInfo.InvariantCulture, $"{Activations} {Limit.Positions}");
+
     /// <summary>Memory that the system could give without swapping.</summary>
     /// <returns>Bytes.</returns>
     public static long FreeBytes()

@@ -76,8 +76,10 @@ public sealed class PromptLoss
     /// <summary>Computes the step.</summary>
     /// <param name="prompts">The table.</param>
     /// <param name="gradients">f32 like the table, overwritten; empty where only losses are wanted.</param>
+    /// <param name="cancel">Ends the work between two micro-batches.</param>
     /// <exception cref="ArgumentException">A prompt does not fit.</exception>
-    public void Run(PromptTable prompts, Tensor gradients)
+    /// <exception cref="OperationCanceledException"><paramref name="cancel"/> was set.</exception>
+    public void Run(PromptTable prompts, Tensor gradients, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(prompts);
         Array.Clear(_losses);
@@ -89,6 +91,7 @@ public sealed class PromptLoss
         Span<long> order = Sort(prompts);
         for (int done = 0; done < order.Length;)
         {
+            cancel.ThrowIfCancellationRequested();
             done += Fill(order[done..], prompts);
             _pass.Run(_batch, prompts, _groups.AsSpan(0, _batch.Count), _weights, _losses, gradients);
             Tokens += _pass.SourceRows + _pass.TargetRows;
@@ -98,7 +101,7 @@ public sealed class PromptLoss
     /// <summary>Looks for the source of a number that is not finite among one group's examples of the last step.</summary>
     /// <param name="group">The group.</param>
     /// <param name="prompts">The table.</param>
-    /// <returns>The sublayer and the number of the first example of the micro-batch, in words; null where everything is finite this time.</returns>
+    /// <returns>The sublayer and the example, counted from 1, in words; null where everything is finite this time.</returns>
     public string? FindNonFinite(int group, PromptTable prompts)
     {
         for (int i = 0; i < _items.Count; i++)
@@ -109,7 +112,7 @@ public sealed class PromptLoss
             _batch.Clear();
             _batch.Add(item.Examples.InputIds(item.Example), item.Examples.LabelIds(item.Example), item.Prompt);
             if (_pass.FindNonFinite(_batch, prompts) is { } where)
-                return $"{where}, example {item.Example} of {item.Examples.Task}";
+                return $"{where}, example {item.Example + 1} of {item.Examples.Task}";
         }
         return null;
     }

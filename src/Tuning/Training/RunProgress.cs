@@ -97,6 +97,7 @@ internal sealed class RunProgress : IDisposable
         EvaluationsSinceBest = EvaluationsSinceBest,
         Stopped = Stopped,
         StoppedAt = StoppedAt,
+        StopDetail = Detail,
     };
 
     public void AddTo(TrainingState state)
@@ -127,7 +128,7 @@ internal sealed class RunProgress : IDisposable
         }
         Optimizer.Restore(row.OptimizerSteps);
         (BestScore, BestStep, BestScores, EvaluationsSinceBest) = (row.BestScore, row.BestStep, row.BestScores, row.EvaluationsSinceBest);
-        (Stopped, StoppedAt) = (row.Stopped, row.StoppedAt);
+        (Stopped, StoppedAt, Detail) = (row.Stopped, row.StoppedAt, row.StopDetail);
     }
 
     public void Dispose() => Optimizer.Dispose();

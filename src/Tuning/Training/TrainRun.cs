@@ -1,5 +1,6 @@
 // A whole prompt-tuning run from its options: model, tasks, prompts, training, test scores, baselines, result. Deliberately not: the terminal.
 using System.Diagnostics;
+using System.Globalization;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
@@ -23,31 +24,36 @@ public sealed record TrainRunReport(RunResult Result, IReadOnlyList<TrainingOutc
 /// <summary>Runs <c>iptnative train</c>.</summary>
 public sealed class TrainRun
 {
+    // Of what a checkpoint remembers.
+    private const string PlanKey = "activation_plan";
+
     private readonly RunConfig _config;
     private readonly IRunObserver _display;
     private readonly Action<string> _note;
     private readonly CancellationToken _cancel;
+    private readonly Action<int, int>? _scoring;
 
-    private TrainRun(RunConfig config, IRunObserver display, Action<string> note, CancellationToken cancel) =>
-        (_config, _display, _note, _cancel) = (config, display, note, cancel);
+    private TrainRun(RunConfig config, IRunObserver display, Action<string> note, Action<int, int>? scoring, CancellationToken cancel) =>
+        (_config, _display, _note, _scoring, _cancel) = (config, display, note, scoring, cancel);
 
     /// <summary>Trains, scores and writes the run folder.</summary>
     /// <param name="config">The options, checked.</param>
     /// <param name="resume">Go on with what the run folder holds.</param>
     /// <param name="display">Told what happens, beside the folder's log.</param>
     /// <param name="note">Takes sentences for the user.</param>
-    /// <param name="cancel">Ends the training between two steps; the folder can be resumed.</param>
+    /// <param name="cancel">Ends the work soon; the folder can be resumed.</param>
+    /// <param name="scoring">Told while test examples are answered after the training: how many are, of how many.</param>
     /// <returns>The scores.</returns>
     /// <exception cref="InvalidDataException">A task, the model, a prompt file or the run folder is not what it should be.</exception>
     /// <exception cref="ArgumentException">Options contradict the data.</exception>
     /// <exception cref="IOException">A file cannot be read or written.</exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancel"/> was set.</exception>
-    public static TrainRunReport Execute(RunConfig config, bool resume, IRunObserver display, Action<string> note, CancellationToken cancel)
+    public static TrainRunReport Execute(RunConfig config, bool resume, IRunObserver display, Action<string> note, CancellationToken cancel, Action<int, int>? scoring = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(display);
         ArgumentNullException.ThrowIfNull(note);
-        return new TrainRun(config, display, note, cancel).Execute(resume);
+        return new TrainRun(config, display, note, scoring, cancel).Execute(resume);
     }
 
     private TrainRunReport Execute(bool resume)
@@ -66,7 +72,9 @@ public sealed class TrainRun
         using var device = new CpuDevice(_config.Threads, _config.Compute);
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false });
-        ActivationPlan plan = ActivationPlan.For(checkpoint.Config, Wanted(), _config.Training.MicroBatchSize, ActivationPlan.FreeBytes());
+        ActivationPlan? remembered = folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text)
+            ? ActivationPlan.Remembered(text, checkpoint.Config, Wanted(), _config.Training.MicroBatchSize) : null;
+        ActivationPlan plan = remembered ?? ActivationPlan.For(checkpoint.Config, Wanted(), _config.Training.MicroBatchSize, ActivationPlan.FreeBytes());
         (Model.Backward.ForwardEngine engine, string reason) = Engine(checkpoint);
         using var pass = new GradientPass(checkpoint, model, new GradientOptions
         {
@@ -82,17 +90,19 @@ public sealed class TrainRun
             MaxTargetLength = _config.Evaluation.MaxLength == 0 ? null : _config.Evaluation.MaxLength,
         };
 
-        using var tuned = new DirectPrompts(device, Initial(checkpoint, tokenizer, tasks, rows));
+        Prompt[] initial = Initial(checkpoint, tokenizer, tasks, rows);
+        using var tuned = new DirectPrompts(device, initial);
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
-        Report(tasks, training, plan, engine, reason);
+        Report(tasks, training, initial, plan, engine, reason);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
-        var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit };
+        var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit, Remembered = new Dictionary<string, string> { [PlanKey] = plan.ToText() } };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
         using var trainer = new Trainer(device, tuned, training, loss, evaluator, options, new RunObservers(folder.Recorder, _display), new Store(folder, card));
         IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(_cancel);
 
+        double seconds = trainer.Seconds;
         RunResult result = Score(evaluator, tokenizer, evaluation, tasks, training, outcomes, tuned, folder);
-        result = result with { TrainSeconds = trainer.Seconds, PeakBytes = PeakBytes() };
+        result = result with { TrainSeconds = seconds, PeakBytes = PeakBytes() };
         folder.WriteResult(result);
         return new TrainRunReport(result, outcomes, folder.Path);
     }
@@ -208,17 +218,18 @@ public sealed class TrainRun
         return prompts;
     }
 
-    private void Report(TaskData[] tasks, TrainingRow[] rows, ActivationPlan plan, Model.Backward.ForwardEngine engine, string reason)
+    private void Report(TaskData[] tasks, TrainingRow[] rows, Prompt[] prompts, ActivationPlan plan, Model.Backward.ForwardEngine engine, string reason)
     {
         for (int i = 0; i < tasks.Length; i++)
         {
             TrainingRow row = rows.First(r => r.Row.TaskIndex == i);
-            _note($"{row.Row.Task}: {row.Train.Count} training, {row.Dev?.Count ?? 0} development, {tasks[i].Test.Count} test examples; scored by {(tasks[i].Metrics.Count == 0 ? "nothing" : string.Join(" and ", tasks[i].Metrics))}.");
+            _note($"{row.Row.Task}: {row.Train.Count} training, {row.Dev?.Count ?? 0} development, {Math.Min(tasks[i].Test.Count, _config.Tasks[i].TestLimit ?? int.MaxValue)} test examples; scored by {(tasks[i].Metrics.Count == 0 ? "nothing" : string.Join(" and ", tasks[i].Metrics))}.");
             if (row.Train.CutInputs + row.Train.CutTargets > 0)
                 _note($"{row.Row.Task}: {row.Train.CutInputs} inputs and {row.Train.CutTargets} targets of the training split are longer than allowed and were cut.");
-            if (tasks[i].UnseenLabels.Count > 0)
-                _note($"{row.Row.Task}: labels never seen in training: {string.Join(", ", tasks[i].UnseenLabels)}.");
         }
+        string lengths = string.Join(", ", prompts.Select(p => p.Length).Distinct().Order());
+        string rate = _config.Optimizer.LearningRate.ToString(CultureInfo.InvariantCulture);
+        _note($"{rows.Length} {(rows.Length == 1 ? "prompt" : "prompts")} of {lengths} rows, {_config.Training.Steps} steps of {_config.Training.BatchSize * _config.Training.GradientAccumulation} examples each, {_config.Optimizer.Name} at {rate}; run folder {_config.Output}.");
         _note($"forward by {(engine == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")} ({reason}), {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Positions} positions at once.");
         if (_config.Compute == ComputeType.BF16)
             _note($"bf16 products: {MachineCodeStatus.Current.Detail}. Answers are generated by ONNX Runtime in float32.");
@@ -236,11 +247,15 @@ public sealed class TrainRun
                 scores.Add("dev", new SplitScore(outcomes[i].Best, outcomes[i].BestScores, dev.Count));
             results[i] = new RowResult { Row = rows[i].Row, Steps = outcomes[i].Steps, Stopped = outcomes[i].Stopped, BestStep = outcomes[i].BestStep, Scores = scores };
         }
-        EvaluationJob[] jobs = [.. rows.Where(r => tasks[r.Row.TaskIndex].Test.Count > 0 && tasks[r.Row.TaskIndex].Metrics.Count > 0)
+        // A run that was never finite has no prompt to score.
+        EvaluationJob[] jobs = [.. rows.Where(r => (outcomes[r.Row.Index].Stopped != StopReason.NonFinite || outcomes[r.Row.Index].BestStep > 0) && tasks[r.Row.TaskIndex].Test.Count > 0 && tasks[r.Row.TaskIndex].Metrics.Count > 0)
             .Select(r => new EvaluationJob(Encode(tokenizer, tasks, r.Row.TaskIndex, "test"), r.Row.Index))];
+        int done = jobs.Sum(j => j.Examples.Count), total = done;
+        if (_config.Evaluation.Baselines)
+            total += tasks.Select((t, i) => t.Metrics.Count == 0 ? 0 : 2 * Math.Min(t.Test.Count, _config.Tasks[i].TestLimit ?? int.MaxValue)).Sum();
         if (_config.Evaluation.Test && jobs.Length > 0)
         {
-            IReadOnlyList<EvaluationResult> scored = evaluator.Evaluate(jobs, tuned.Table, evaluation, cancel: _cancel);
+            IReadOnlyList<EvaluationResult> scored = evaluator.Evaluate(jobs, tuned.Table, evaluation, Part(0, total), _cancel);
             for (int i = 0; i < jobs.Length; i++)
             {
                 RowResult row = results[jobs[i].Prompt];
@@ -254,7 +269,8 @@ public sealed class TrainRun
             {
                 if (tasks[t].Test.Count == 0 || tasks[t].Metrics.Count == 0)
                     continue;
-                Baselines measured = Baselines.Measure(evaluator, tokenizer, tasks[t], "test", Encoding(_config.Tasks[t]), evaluation, _config.Tasks[t].TestLimit, cancel: _cancel);
+                Baselines measured = Baselines.Measure(evaluator, tokenizer, tasks[t], "test", Encoding(_config.Tasks[t]), evaluation, _config.Tasks[t].TestLimit, Part(done, total), _cancel);
+                done += 2 * measured.Untuned.Examples.Count;
                 string label = rows.First(r => r.Row.TaskIndex == t).Row.Task;
                 baselines.Add(new Baseline(label, "majority", "test", new SplitScore(measured.Majority, [], measured.Untuned.Examples.Count)));
                 baselines.Add(new Baseline(label, "untuned", "test", SplitOf(measured.Untuned)));
@@ -265,6 +281,8 @@ public sealed class TrainRun
             folder.WritePredictions(predictions);
         return new RunResult { Rows = results, Baselines = baselines };
     }
+
+    private Action<int, int>? Part(int before, int total) => _scoring is { } scoring ? (done, _) => scoring(before + done, total) : null;
 
     private static SplitScore SplitOf(EvaluationResult result) => new(result.Score, [.. result.Scores.Select(s => new MetricScore(s.Key, s.Value))], result.Examples.Count);
 

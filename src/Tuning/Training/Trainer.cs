@@ -1,6 +1,7 @@
 // The training loop: runs side by side on one frozen model, each with its own loss, clipping, optimizer, schedule, best score and early stop.
 // Deliberately not: what is tuned (ITunedPrompts), where it is kept (ITrainingStore), what is shown (IRunObserver).
 using System.Diagnostics;
+using System.Globalization;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Tuning.Data;
@@ -33,6 +34,9 @@ public sealed record TrainerOptions
 
     /// <summary>How much is computed at once.</summary>
     public MicroBatchLimit Limit { get; init; } = new(int.MaxValue, 8192);
+
+    /// <summary>What else a process that goes on must know; kept in every checkpoint.</summary>
+    public IReadOnlyDictionary<string, string> Remembered { get; init; } = new Dictionary<string, string>();
 }
 
 /// <summary>Where a training is kept, so that it survives its process.</summary>
@@ -75,6 +79,10 @@ public sealed class Trainer : IDisposable
     private double _secondsBefore;
     private long _begun;
 
+    // An evaluation that was interrupted: the checkpoint lies behind the step and before its score.
+    private const string EvaluationDue = "evaluation_due";
+    private bool _evaluationDue;
+
     /// <summary>Prepares the runs, and goes on where the store has something.</summary>
     /// <param name="device">The model's device.</param>
     /// <param name="tuned">What is tuned, one prompt a run; stays the caller's.</param>
@@ -107,7 +115,7 @@ public sealed class Trainer : IDisposable
     public double Seconds => _secondsBefore + (_begun == 0 ? 0 : Stopwatch.GetElapsedTime(_begun).TotalSeconds);
 
     /// <summary>Trains until every run has ended. Then <see cref="ITunedPrompts"/> holds each run's best parameters.</summary>
-    /// <param name="cancel">Ends the training between two steps, after a checkpoint.</param>
+    /// <param name="cancel">Ends the training within a micro-batch or a generated token, with a checkpoint that loses no finished step.</param>
     /// <returns>One outcome per run.</returns>
     /// <exception cref="OperationCanceledException"><paramref name="cancel"/> was set.</exception>
     /// <exception cref="IOException">The store cannot write.</exception>
@@ -115,19 +123,26 @@ public sealed class Trainer : IDisposable
     {
         TrainingConfig training = _options.Training;
         _begun = Stopwatch.GetTimestamp();
-        IReadOnlyList<string> metrics = _runs.FirstOrDefault(r => r.Row.Dev is not null)?.Row.Dev!.Metrics ?? [];
-        _observer.Started(new RunStart([.. _runs.Select(r => r.Row.Row)], training.Steps, _step, metrics.Count == 1 ? metrics[0] : metrics.Count == 0 ? "none" : $"mean of {metrics.Count}"));
-        while (_step < training.Steps && _runs.Any(r => r.Stopped is null))
+        _observer.Started(new RunStart([.. _runs.Select(r => r.Row.Row)], training.Steps, _step, NameOfScore()));
+        while (_evaluationDue || (_step < training.Steps && AnyTrains()))
         {
-            if (cancel.IsCancellationRequested)
+            bool evaluated;
+            try
             {
-                Save();
-                throw new OperationCanceledException(cancel);
+                cancel.ThrowIfCancellationRequested();
+                if (!_evaluationDue)
+                    OneStep(cancel);
+                evaluated = _evaluationDue = _evaluationDue || _step % training.EvalEvery == 0 || _step == training.Steps;
+                if (evaluated)
+                    Evaluate(cancel);
+                _evaluationDue = false;
             }
-            OneStep();
-            bool evaluated = _step % training.EvalEvery == 0 || _step == training.Steps;
-            if (evaluated)
-                Evaluate();
+            catch (OperationCanceledException) when (cancel.IsCancellationRequested)
+            {
+                // A step that was cut short has changed nothing, an evaluation neither.
+                Save();
+                throw;
+            }
             if (training.CheckpointEvery == 0 ? evaluated : _step % training.CheckpointEvery == 0)
                 Save();
         }
@@ -151,7 +166,28 @@ public sealed class Trainer : IDisposable
             run.Dispose();
     }
 
-    private void OneStep()
+    private string NameOfScore()
+    {
+        string[] names = [.. _runs.Select(r => r.Row.Dev?.Metrics).OfType<IReadOnlyList<string>>().Select(m => m.Count == 1 ? m[0] : $"mean of {m.Count}").Distinct(StringComparer.Ordinal)];
+        return names.Length switch
+        {
+            0 => "none",
+            1 => names[0],
+            _ => "score",
+        };
+    }
+
+    private bool AnyTrains()
+    {
+        foreach (RunProgress run in _runs)
+        {
+            if (run.Stopped is null)
+                return true;
+        }
+        return false;
+    }
+
+    private void OneStep(CancellationToken cancel)
     {
         long begin = Stopwatch.GetTimestamp();
         int batches = _options.Training.GradientAccumulation;
@@ -168,7 +204,7 @@ public sealed class Trainer : IDisposable
             }
         }
         _tuned.MakePrompts();
-        _loss.Run(_tuned.Table, _tuned.Gradients);
+        _loss.Run(_tuned.Table, _tuned.Gradients, cancel);
         _tuned.TakeGradients();
         int reports = 0;
         for (int i = 0; i < _runs.Length; i++)
@@ -180,27 +216,40 @@ public sealed class Trainer : IDisposable
             if (!double.IsFinite(loss) || !double.IsFinite(norm))
             {
                 string what = double.IsFinite(loss) ? $"the gradient's norm is {norm}" : $"the loss is {loss}";
-                string where = _loss.FindNonFinite(i, _tuned.Table) ?? "not found when computed again alone";
-                End(run, StopReason.NonFinite, $"step {_step + 1}, batch of {run.Row.Train.Task}: {what}; first not finite: {where}. Lower optimizer.learning_rate, or look at this example.");
+                EndNonFinite(run, $"step {_step + 1}, batch of {run.Row.Train.Task}: {what}");
                 continue;
             }
             double rate = run.Schedule.At(_step);
             run.Optimizer.Step(rate);
-            _reports[reports++] = new RowStep(i, loss, rate, norm, run.Rms());
+            double rms = run.Rms();
+            _reports[reports++] = new RowStep(i, loss, rate, norm, rms);
+            // Now rather than at the next step's loss: an evaluation may come first.
+            if (!double.IsFinite(rms))
+                End(run, StopReason.NonFinite, string.Create(CultureInfo.InvariantCulture, $"step {_step + 1}, update of {run.Row.Row.Name}: its numbers' root mean square is {rms} after a step at rate {rate}, gradient norm {norm}. Lower optimizer.learning_rate."), _step + 1);
         }
         _step++;
         _observer.Stepped(new StepReport(_step, _loss.Tokens, Stopwatch.GetElapsedTime(begin).TotalSeconds), _reports.AsSpan(0, reports));
     }
 
-    // Not cancelled in the middle: a checkpoint belongs between a step's evaluation and the next step.
-    private void Evaluate()
+    // All runs or none: a cancelled evaluation leaves no trace.
+    private void Evaluate(CancellationToken cancel)
     {
         RunProgress[] scored = [.. _runs.Where(r => r.Stopped is null && r.Row.Dev is not null)];
         if (scored.Length == 0)
             return;
         long begin = Stopwatch.GetTimestamp();
         _tuned.MakePrompts();
-        IReadOnlyList<EvaluationResult> results = _evaluator.Evaluate([.. scored.Select(r => new EvaluationJob(r.Row.Dev!, r.Row.Row.Index))], _tuned.Table, _options.Evaluation);
+        IReadOnlyList<EvaluationResult> results;
+        try
+        {
+            results = _evaluator.Evaluate([.. scored.Select(r => new EvaluationJob(r.Row.Dev!, r.Row.Row.Index))], _tuned.Table, _options.Evaluation, cancel: cancel);
+        }
+        catch (InvalidDataException) when (EndThoseNotFinite(scored, cancel))
+        {
+            // One run's logits have ended the evaluation of all: the others go on without it.
+            Evaluate(cancel);
+            return;
+        }
         double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds / scored.Length;
         for (int i = 0; i < scored.Length; i++)
         {
@@ -216,9 +265,40 @@ public sealed class Trainer : IDisposable
         }
     }
 
-    private void End(RunProgress run, StopReason reason, string? detail)
+    // Runs whose loss on their development examples is not finite; false where there are none.
+    private bool EndThoseNotFinite(RunProgress[] runs, CancellationToken cancel)
     {
-        run.End(reason, _step, detail);
+        _loss.Clear();
+        foreach (RunProgress run in runs)
+        {
+            for (int e = 0; e < run.Row.Dev!.Count; e++) // Only runs with a development split are scored.
+                _loss.Add(run.Row.Dev, e, run.Row.Row.Index, run.Row.Row.Index);
+        }
+        _loss.Run(_tuned.Table, default, cancel);
+        bool any = false;
+        foreach (RunProgress run in runs)
+        {
+            double loss = _loss.Losses[run.Row.Row.Index];
+            if (double.IsFinite(loss))
+                continue;
+            any = true;
+            EndNonFinite(run, $"evaluation after step {_step}, development examples of {run.Row.Train.Task}: the loss is {loss}");
+        }
+        return any;
+    }
+
+    // The loss still holds the examples that it computed last.
+    private void EndNonFinite(RunProgress run, string what)
+    {
+        string where = _loss.FindNonFinite(run.Row.Row.Index, _tuned.Table) ?? "not found when computed again alone";
+        End(run, StopReason.NonFinite, $"{what}; first not finite: {where}. Lower optimizer.learning_rate, or look at this example.");
+    }
+
+    private void End(RunProgress run, StopReason reason, string? detail) => End(run, reason, detail, _step);
+
+    private void End(RunProgress run, StopReason reason, string? detail, long step)
+    {
+        run.End(reason, step, detail);
         if (run.Row.Dev is null && reason == StopReason.Steps)
         {
             run.Scored(_step, double.NaN, []);
@@ -238,7 +318,10 @@ public sealed class Trainer : IDisposable
     {
         if (_store is null)
             return;
-        var state = new TrainingState { Step = _step, Seconds = Seconds, Rows = [.. _runs.Select(r => r.State())] };
+        var extra = new Dictionary<string, string>(_options.Remembered);
+        if (_evaluationDue)
+            extra.Add(EvaluationDue, "true");
+        var state = new TrainingState { Step = _step, Seconds = Seconds, Rows = [.. _runs.Select(r => r.State())], Extra = extra };
         foreach (RunProgress run in _runs)
             run.AddTo(state);
         _store.Save(state);
@@ -246,7 +329,7 @@ public sealed class Trainer : IDisposable
 
     private void Restore(TrainingState state)
     {
-        (_step, _secondsBefore) = (state.Step, state.Seconds);
+        (_step, _secondsBefore, _evaluationDue) = (state.Step, state.Seconds, state.Extra.ContainsKey(EvaluationDue));
         for (int i = 0; i < _runs.Length; i++)
             _runs[i].Restore(state, state.Rows[i]);
         _tuned.MakePrompts();

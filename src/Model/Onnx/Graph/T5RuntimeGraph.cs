@@ -124,7 +124,7 @@ internal static class T5RuntimeGraph
 
     /// <summary>
     /// One token per row: inputs_embeds f32[G,R,D] (R rows for each of G texts), past_key and past_value f32[G*R,H,t,K], cross_key and cross_value f32[G,H,S,K],
-    /// key_mask i32[G,S], position_bias f32[1,H,1,t+1] to logits f32[G,R,V], present_key and present_value f32[G*R,H,t+1,K].
+    /// key_mask i32[G,S], position_bias f32[1,H,1,t+1] (or [G*R,H,1,t+1] where rows began at different steps) to logits f32[G,R,V], present_key and present_value f32[G*R,H,t+1,K].
     /// </summary>
     /// <remarks>The rows of one text are queries side by side in its cross attention: beams share one copy of its keys and values.</remarks>
     public static RuntimeGraph Step(T5Config config)
@@ -132,7 +132,7 @@ internal static class T5RuntimeGraph
         var w = new Writer(config, "step", TapeDetail.None);
         string x = w.Graph.Input(InputsEmbeds, OnnxType.Float, "texts", "rows", config.DModel);
         string mask = w.Graph.Input(KeyMask, OnnxType.Int32, "texts", "source");
-        string bias = w.Graph.Input(PositionBias, OnnxType.Float, 1, config.NumHeads, 1, "length");
+        string bias = w.Graph.Input(PositionBias, OnnxType.Float, "biased", config.NumHeads, 1, "length");
         string oneEach = w.Graph.Vector(-1, 1, config.InnerDim);
         w.Begin(x);
         for (int i = 0; i < config.NumDecoderLayers; i++)

@@ -1,0 +1,108 @@
+using System.Net;
+using System.Text.Json.Nodes;
+using IptNative.Tuning.Prompts;
+using Xunit;
+
+namespace IptNative.Server.Tests;
+
+/// <summary>Prompts that come and go while the server runs.</summary>
+public sealed class PromptChangeTests
+{
+    [Fact]
+    public async Task TheFolderIsFollowed()
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1);
+        Assert.Equal(["t5-gym-tiny", "p0"], running.Server.Names);
+        RunningServer.WritePrompt(Path.Combine(running.Folder, "late.npy"), 4, 9);
+        PeftPrompt.Write(Path.Combine(running.Folder, "adapter"), new Prompt(new float[RunningServer.DModel], 1, RunningServer.DModel));
+        PeftPrompt.Write(Path.Combine(running.Folder, "run", "best"), new Prompt(new float[RunningServer.DModel], 1, RunningServer.DModel));
+        File.WriteAllText(Path.Combine(running.Folder, "notes.txt"), "no prompt");
+        await RunningServer.Until(() => Task.FromResult(running.Server.Names.Count == 5), "three prompts came");
+        Assert.Equal(["t5-gym-tiny", "adapter", "late", "p0", "run"], running.Server.Names);
+        await running.Complete(new JsonObject { ["model"] = "run", ["prompt"] = "x", ["max_tokens"] = 1 });
+
+        // Out of order: told once, and the others stay.
+        RunningServer.WritePrompt(Path.Combine(running.Folder, "wide.npy"), 1, 1, dModel: 64);
+        File.WriteAllText(Path.Combine(running.Folder, "broken.safetensors"), "nothing");
+        RunningServer.WritePrompt(Path.Combine(running.Folder, "bad name.npy"), 1, 1);
+        RunningServer.WritePrompt(Path.Combine(running.Folder, "run.npy"), 1, 1);
+        await RunningServer.Until(() => Task.FromResult(running.Log.Length == 4), "four complaints");
+        Assert.Contains(running.Log, l => l.Contains("wide.npy: the prompt has shape [1, 64], the model has d_model=128", StringComparison.Ordinal));
+        Assert.Contains(running.Log, l => l.Contains("broken.safetensors", StringComparison.Ordinal));
+        Assert.Contains(running.Log, l => l.Contains("'bad name' cannot name one", StringComparison.Ordinal));
+        Assert.Contains(running.Log, l => l.Contains("the name 'run' is taken by another entry", StringComparison.Ordinal));
+
+        File.Delete(Path.Combine(running.Folder, "late.npy"));
+        RunningServer.WritePrompt(Path.Combine(running.Folder, "wide.npy"), 1, 1);
+        await RunningServer.Until(() => Task.FromResult(running.Server.Names.Contains("wide") && !running.Server.Names.Contains("late")), "one was mended, one went");
+        Assert.Equal(4, running.Log.Length);
+    }
+
+    [Fact]
+    public async Task ClientsAddAndDeleteWhereTheyMay()
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1, o => o with { Editable = true });
+        string scratch = Path.Combine(running.Folder, ".scratch.npy"), wide = Path.Combine(running.Folder, ".wide.npy");
+        RunningServer.WritePrompt(scratch, 3, 77);
+        RunningServer.WritePrompt(wide, 3, 77, dModel: 130);
+        byte[] good = File.ReadAllBytes(scratch);
+        Assert.Equal(201, await Put("new-one", good));
+        Assert.Equal(good, File.ReadAllBytes(Path.Combine(running.Folder, "new-one.npy")));
+        await running.Complete(new JsonObject { ["model"] = "new-one", ["prompt"] = "x", ["max_tokens"] = 1 });
+
+        Assert.Equal(409, await Put("new-one", good));
+        Assert.Equal(409, await Put("t5-gym-tiny", good));
+        Assert.Equal(400, await Put("wide", File.ReadAllBytes(wide)));
+        Assert.Equal(400, await Put("garbage", [1, 2, 3]));
+        Assert.Equal(400, await Put("cut", good[..^5]));
+        Assert.Equal(400, await Put("..%2F..%2Fescaped", good));
+        Assert.Equal(400, await Put("%2e%2e%5cescaped", good));
+        Assert.Equal(400, await Put(".hidden", good));
+        Assert.Equal(400, await Put(new string('a', 101), good));
+        Assert.Equal(["p0.npy", "new-one.npy", ".wide.npy", ".scratch.npy"], Directory.GetFileSystemEntries(running.Folder).Select(Path.GetFileName).OrderDescending(StringComparer.Ordinal));
+        Assert.False(File.Exists(Path.Combine(running.Folder, "..", "escaped.npy")));
+
+        Assert.Equal(HttpStatusCode.OK, (await Delete("v1/models/new-one")).StatusCode);
+        Assert.Equal(HttpStatusCode.NotFound, (await Delete("v1/models/new-one")).StatusCode);
+        Assert.Equal(HttpStatusCode.Conflict, (await Delete("v1/prompts/t5-gym-tiny")).StatusCode);
+        Assert.False(File.Exists(Path.Combine(running.Folder, "new-one.npy")));
+
+        async Task<int> Put(string name, byte[] content)
+        {
+            using var body = new ByteArrayContent(content);
+            return (int)(await running.Client.PutAsync("v1/prompts/" + name, body, TestContext.Current.CancellationToken)).StatusCode;
+        }
+
+        Task<HttpResponseMessage> Delete(string path) => running.Client.DeleteAsync(path, TestContext.Current.CancellationToken);
+    }
+
+    [Fact]
+    public async Task OthersMayNotChangePrompts()
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1);
+        using var body = new ByteArrayContent([1]);
+        Assert.Equal(HttpStatusCode.Forbidden, (await running.Client.PutAsync("v1/prompts/x", body, TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Equal(HttpStatusCode.Forbidden, (await running.Client.DeleteAsync("v1/models/p0", TestContext.Current.CancellationToken)).StatusCode);
+        Assert.Contains("p0", running.Server.Names);
+    }
+
+    [Theory]
+    [InlineData("twice.safetensors", "the name 'twice' is taken by another entry")]
+    [InlineData("t5-gym-tiny.npy", "the name 't5-gym-tiny' is taken by the model itself")]
+    [InlineData("ünïcode.npy", "cannot name one")]
+    public async Task AFolderInDisorderDoesNotStart(string file, string message)
+    {
+        string folder = Directory.CreateTempSubdirectory("iptnative-serve-").FullName;
+        try
+        {
+            RunningServer.WritePrompt(Path.Combine(folder, "twice.npy"), 1, 1);
+            RunningServer.WritePrompt(Path.Combine(folder, file), 1, 1);
+            var e = await Assert.ThrowsAsync<InvalidDataException>(() => CompletionServer.StartAsync(new ServerOptions { Model = RunningServer.Model, Prompts = folder }, _ => { }, TestContext.Current.CancellationToken));
+            Assert.Contains(message, e.Message, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+}
