@@ -1,6 +1,7 @@
 // `iptnative bench`: how fast and how large a training step is on this machine, without a checkpoint at hand.
 using System.CommandLine;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
@@ -32,6 +33,8 @@ internal static class BenchCommand
         Option<string> compute = ComputeOption.Create();
         var lengths = new Option<string>("--lengths") { Description = "Source lengths: fixed, or gym: 25 tokens in the mean, 96 the longest. --source does not count then.", DefaultValueFactory = _ => "fixed" };
         lengths.AcceptOnlyFromAmong("fixed", "gym");
+        var tape = new Option<string>("--tape") { Description = "Type of the activations kept inside sublayers; the residual stream is f32 in either.", DefaultValueFactory = _ => "f32" };
+        tape.AcceptOnlyFromAmong("f32", "bf16");
         var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
         dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
@@ -41,7 +44,7 @@ internal static class BenchCommand
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
         {
-            shape, activations, forward, dtype, compute, weights, lengths, batch, prompt, source, target, steps, threads, asJson,
+            shape, activations, tape, forward, dtype, compute, weights, lengths, batch, prompt, source, target, steps, threads, asJson,
         };
         command.WithExamples(
             "iptnative bench step --shape base --activations full",
@@ -59,6 +62,7 @@ internal static class BenchCommand
                     Weights = Enum.Parse<WeightResidence>(parsed.GetValue(weights)!, ignoreCase: true),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
                     Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
+                    Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
                     Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),
@@ -85,7 +89,7 @@ internal static class BenchCommand
     private static void WriteTable(TextWriter output, StepBenchmarkResult r)
     {
         StepBenchmarkOptions o = r.Options;
-        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(o.Weights)}, {Name(o.Compute)} products, {Name(r.Forward)} forward, {Name(o.Activations)} activations, batch {o.Batch}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
+        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(o.Weights)}, {Name(o.Compute)} products, {Name(r.Forward)} forward, {Name(o.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}, batch {o.Batch}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
         output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}; {r.CpuSeconds:f3} s of processor time");
         output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
         output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
@@ -100,6 +104,7 @@ internal static class BenchCommand
         json.WriteString("shape", r.Options.Shape);
         json.WriteString("dtype", WeightFormats.Name(r.Options.DType));
         json.WriteString("activations", Name(r.Options.Activations));
+        json.WriteString("tape", r.Options.Tape.Name());
         json.WriteString("weights", Name(r.Options.Weights));
         json.WriteString("compute", Name(r.Options.Compute));
         json.WriteString("lengths", Name(r.Options.Lengths));

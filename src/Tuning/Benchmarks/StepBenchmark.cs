@@ -33,6 +33,9 @@ public sealed record StepBenchmarkOptions
     /// <summary>Precision of the products' operands.</summary>
     public ComputeType Compute { get; init; } = ComputeType.F32;
 
+    /// <summary>Type of what the forward pass keeps inside sublayers, f32 or bf16.</summary>
+    public DType Tape { get; init; } = DType.F32;
+
     /// <summary>How long the examples are.</summary>
     public SourceLengths Lengths { get; init; } = SourceLengths.Fixed;
 
@@ -114,10 +117,10 @@ public static class StepBenchmark
     private static StepBenchmarkResult Time(StepBenchmarkOptions options, Checkpoint checkpoint, CancellationToken cancel)
     {
         T5Config config = checkpoint.Config;
-        ForwardEngine engine = options.Forward ?? ForwardEngines.Choose(checkpoint, options.Weights, options.Compute).Engine;
+        ForwardEngine engine = options.Forward ?? ForwardEngines.Choose(checkpoint, options.Weights, options.Compute, options.Tape).Engine;
         using var device = new CpuDevice(options.Threads, options.Compute);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = options.Activations, Forward = engine, Weights = options.Weights });
+        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = options.Activations, Tape = options.Tape, Forward = engine, Weights = options.Weights });
         long elements = (long)options.Prompt * config.DModel;
         using DeviceBuffer prompt = device.Allocate(DType.F32, elements, "prompt");
         using DeviceBuffer gradient = device.Allocate(DType.F32, elements, "prompt gradient");

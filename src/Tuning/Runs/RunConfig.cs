@@ -3,6 +3,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Tuning.Runs.Options;
 
@@ -58,6 +59,7 @@ public sealed partial record RunConfig
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
 
+    private static readonly (string, DType)[] TapeWords = [("f32", DType.F32), ("bf16", DType.BF16)];
     private static readonly (string, ComputeType)[] ComputeWords = [("f32", ComputeType.F32), ("bf16", ComputeType.BF16)];
 
     /// <summary>The frozen model: package, checkpoint folder, weight file or Hub name.</summary>
@@ -98,6 +100,9 @@ public sealed partial record RunConfig
 
     /// <summary>Precision of the frozen model's products in training.</summary>
     public ComputeType Compute { get; init; } = ComputeType.F32;
+
+    /// <summary>Type of the activations that are kept inside sublayers, f32 or bf16.</summary>
+    public DType Tape { get; init; } = DType.F32;
 
     /// <summary>The run folder.</summary>
     public string Output { get; init; } = "";
@@ -186,6 +191,8 @@ public sealed partial record RunConfig
         Prompt.Validate();
         Optimizer.Validate(Training.Steps);
         Training.Validate();
+        if (Forward == ForwardEngine.Ort && (Compute == ComputeType.BF16 || Tape == DType.BF16))
+            throw new ArgumentException($"forward is ort and {(Compute == ComputeType.BF16 ? "compute" : "tape")} is bf16, expected f32 with it: ONNX Runtime computes float32 on a CPU. Set \"forward\" to auto or native.");
         if (!DeviceName().IsMatch(Device))
             throw new ArgumentException($"device is \"{Device}\", expected auto, cpu, cuda or cuda:n.");
     }
@@ -207,6 +214,7 @@ public sealed partial record RunConfig
         Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
         Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
         Compute = v.Choice("compute", Compute, ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
+        Tape = v.Choice("tape", Tape, TapeWords, "Type of the activations that are kept inside sublayers; bf16 needs our own forward pass."),
         Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",
     };
 

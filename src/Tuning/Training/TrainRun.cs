@@ -79,6 +79,7 @@ public sealed class TrainRun
         using var pass = new GradientPass(checkpoint, model, new GradientOptions
         {
             Activations = plan.Activations,
+            Tape = _config.Tape,
             Forward = engine,
             Loss = TokenLoss.Plain with { LabelSmoothing = (float)_config.Loss.LabelSmoothing, ZLoss = (float)_config.Loss.ZLoss },
         });
@@ -157,10 +158,9 @@ public sealed class TrainRun
 
     private (Model.Backward.ForwardEngine Engine, string Reason) Engine(Checkpoint checkpoint) => _config.Forward switch
     {
-        Runs.ForwardEngine.Ort when _config.Compute == ComputeType.BF16 => throw new ArgumentException("compute is bf16 and forward is ort: ONNX Runtime has no bf16 products on a CPU. Set \"forward\" to native or auto."),
         Runs.ForwardEngine.Ort => (Model.Backward.ForwardEngine.Ort, "as asked"),
         Runs.ForwardEngine.Native => (Model.Backward.ForwardEngine.Native, "as asked"),
-        _ => ForwardEngines.Choose(checkpoint, WeightResidence.Mapped, _config.Compute),
+        _ => ForwardEngines.Choose(checkpoint, WeightResidence.Mapped, _config.Compute, _config.Tape),
     };
 
     private EncodedExamples Encode(T5Tokenizer tokenizer, TaskData[] tasks, int index, string split)
