@@ -2,6 +2,7 @@
 using System.CommandLine;
 using IptNative.Cli.Commands;
 using IptNative.Cli.Terminal;
+using IptNative.Tuning.Ipt;
 
 namespace IptNative.Cli;
 
@@ -23,8 +24,12 @@ public static class Program
     {
         var root = new RootCommand("Prompt tuning and Intrinsic Prompt Tuning of a frozen T5: forward in ONNX Runtime, hand-written gradients, no Python.");
         root.Subcommands.Add(TrainCommand.Create());
+        root.Subcommands.Add(IptCommand.Create(IptRunner.Create));
         root.Subcommands.Add(GenerateCommand.Create());
         root.Subcommands.Add(EvaluateCommand.Create());
+        root.Subcommands.Add(InspectCommand.Create());
+        root.Subcommands.Add(TransferCommand.Create());
+        root.Subcommands.Add(SweepCommand.Create());
         root.Subcommands.Add(ServeCommand.Create());
         root.Subcommands.Add(TokenizeCommand.Create());
         root.Subcommands.Add(ExportCommand.Create());

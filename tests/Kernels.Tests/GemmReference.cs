@@ -1,5 +1,6 @@
 // The matrix product from its formula in double, and operands with guards around them. Deliberately slow and plain.
 using System.Globalization;
+using System.Runtime.InteropServices;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Kernels.Tests.MachineCode;
@@ -8,7 +9,7 @@ using Xunit;
 namespace IptNative.Kernels.Tests;
 
 /// <summary>One product's operands on a device, with slack between rows that is poisoned (inputs) or watched (output).</summary>
-internal sealed unsafe class GemmCase : IDisposable
+internal sealed class GemmCase : IDisposable
 {
     private const int Guard = 64;
     private const float Poison = float.NaN;
@@ -19,7 +20,7 @@ internal sealed unsafe class GemmCase : IDisposable
     private readonly DeviceBuffer _a, _b, _c;
     private readonly float[] _valuesA, _valuesB, _before;
 
-    public GemmCase(CpuDevice device, int seed, int M, int N, int K, bool transA, bool transB, bool accumulate, float alpha = 1, int slack = 0,
+    public GemmCase(ComputeDevice device, int seed, int M, int N, int K, bool transA, bool transB, bool accumulate, float alpha = 1, int slack = 0,
         int batches = 1, int innerBatches = 1, BatchStride strideA = default, BatchStride strideB = default, BatchStride strideC = default,
         long ldA = 0, long ldB = 0, long ldC = 0, DType typeB = DType.F32, DType typeA = DType.F32, ComputeType? compute = null)
     {
@@ -87,10 +88,18 @@ internal sealed unsafe class GemmCase : IDisposable
 
     public GemmArgs Args { get; }
 
-    public ReadOnlySpan<float> Result => new((float*)_c.Tensor.Address, _before.Length);
+    public ReadOnlySpan<float> Result
+    {
+        get
+        {
+            var result = new float[_before.Length];
+            _c.Tensor.Device.CopyToHost(_c.Tensor, MemoryMarshal.AsBytes(result.AsSpan()));
+            return result;
+        }
+    }
 
     /// <summary>Puts C back to what it was.</summary>
-    public void Reset() => _before.CopyTo(new Span<float>((float*)_c.Tensor.Address, _before.Length));
+    public void Reset() => _c.Tensor.Device.CopyFromHost(MemoryMarshal.AsBytes(_before.AsSpan()), _c.Tensor);
 
     /// <summary>Compares with the formula, and everything between C's rows and around it with what it was.</summary>
     public void AssertCorrect(string what)
@@ -140,16 +149,18 @@ internal sealed unsafe class GemmCase : IDisposable
         _c.Dispose();
     }
 
-    public static DeviceBuffer Upload(CpuDevice device, float[] values, DType type)
+    public static DeviceBuffer Upload(ComputeDevice device, float[] values, DType type)
     {
         DeviceBuffer buffer = device.Allocate(type, values.Length, "a test operand");
-        for (int i = 0; i < values.Length; i++)
-        {
-            if (type == DType.F32)
-                ((float*)buffer.Tensor.Address)[i] = values[i];
-            else
-                ((ushort*)buffer.Tensor.Address)[i] = type == DType.F16 ? BitConverter.HalfToUInt16Bits((Half)values[i]) : (ushort)(BitConverter.SingleToUInt32Bits(values[i]) >> 16);
-        }
+        ushort[] Narrow(Func<float, ushort> bits) => Array.ConvertAll(values, v => bits(v));
+        device.CopyFromHost(
+            type switch
+            {
+                DType.F16 => MemoryMarshal.AsBytes(Narrow(v => BitConverter.HalfToUInt16Bits((Half)v)).AsSpan()),
+                DType.BF16 => MemoryMarshal.AsBytes(Narrow(v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16)).AsSpan()),
+                _ => MemoryMarshal.AsBytes(values.AsSpan()),
+            },
+            buffer.Tensor);
         return buffer;
     }
 

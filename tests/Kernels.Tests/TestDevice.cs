@@ -1,30 +1,19 @@
-// What a suite needs of the device it runs on. One abstract suite per op; subclasses only name the device.
+// What a suite needs of the device it runs on. One abstract suite per op; subclasses only name the device: the CPU here, ILGPU's in Gpu/GpuSuites.cs.
+using System.Runtime.InteropServices;
 using IptNative.Kernels.Devices;
 using Xunit;
 
 namespace IptNative.Kernels.Tests;
 
-/// <summary>Makes a device and moves data to and from it.</summary>
+/// <summary>Makes a device.</summary>
 public interface ITestDevice
 {
     static abstract ComputeDevice Create(int threads);
-
-    static abstract void Upload<T>(ReadOnlySpan<T> data, Tensor target)
-        where T : unmanaged;
-
-    static abstract T[] Download<T>(Tensor source)
-        where T : unmanaged;
 }
 
-public sealed unsafe class CpuTestDevice : ITestDevice
+public sealed class CpuTestDevice : ITestDevice
 {
     public static ComputeDevice Create(int threads) => new CpuDevice(threads);
-
-    public static void Upload<T>(ReadOnlySpan<T> data, Tensor target)
-        where T : unmanaged => data.CopyTo(new Span<T>((void*)target.Address, data.Length));
-
-    public static T[] Download<T>(Tensor source)
-        where T : unmanaged => new ReadOnlySpan<T>((void*)source.Address, (int)source.Elements).ToArray();
 }
 
 /// <summary>Sizes shared by the suites.</summary>
@@ -76,13 +65,25 @@ public abstract class OpTests<TDevice> : IDisposable
     /// <summary>Memory filled with NaN, so that what a kernel forgets to write is seen.</summary>
     protected Tensor Empty(long elements) => Upload(Enumerable.Repeat(float.NaN, (int)elements).ToArray());
 
-    protected static float[] Download(Tensor tensor) => TDevice.Download<float>(tensor);
+    protected static float[] Download(Tensor tensor) => Download<float>(tensor);
 
     protected static T[] Download<T>(Tensor tensor)
-        where T : unmanaged => TDevice.Download<T>(tensor);
+        where T : unmanaged
+    {
+        var data = new T[tensor.Elements];
+        tensor.Device.CopyToHost(tensor, MemoryMarshal.AsBytes(data.AsSpan()));
+        return data;
+    }
 
     /// <summary>Normal numbers; the seed is part of the test's name or fixed.</summary>
     protected static float[] Normal(int n, int seed, double scale = 1) => Numbers.Normal(n, seed, scale);
+
+    /// <summary>What an op says of ids, lengths or places out of range: at once on the CPU, when one waits for it on a GPU.</summary>
+    protected ArgumentException Refusal(Action op) => Assert.Throws<ArgumentException>(() =>
+    {
+        op();
+        Device.Synchronize();
+    });
 
     protected static double[] Widen(float[] x) => Array.ConvertAll(x, v => (double)v);
 
@@ -92,7 +93,7 @@ public abstract class OpTests<TDevice> : IDisposable
         DeviceBuffer buffer = Device.Allocate(type, Math.Max(1, data.Length), "test data");
         _buffers.Add(buffer);
         Tensor tensor = buffer.Tensor.Slice(0, data.Length);
-        TDevice.Upload<T>(data, tensor);
+        Device.CopyFromHost(MemoryMarshal.AsBytes(data.AsSpan()), tensor);
         return tensor;
     }
 
@@ -120,6 +121,10 @@ internal sealed class ForeignDevice : ComputeDevice
     public override string Name => "abacus";
 
     public override DeviceBuffer Allocate(DType type, long elements, string purpose) => throw new InsufficientMemoryException(purpose);
+
+    public override void CopyFromHost(ReadOnlySpan<byte> source, Tensor target) => throw new NotSupportedException("An abacus is set by hand.");
+
+    public override void CopyToHost(Tensor source, Span<byte> target) => throw new NotSupportedException("An abacus is read by eye.");
 
     protected override void Dispose(bool disposing)
     {

@@ -11,7 +11,7 @@ namespace IptNative.Cli.Commands;
 
 internal static class DoctorCommand
 {
-    private readonly record struct Finding(string Item, string Found, string Missing);
+    internal readonly record struct Finding(string Item, string Found, string Missing);
 
     public static Command Create()
     {
@@ -60,10 +60,23 @@ internal static class DoctorCommand
         yield return OnnxRuntime();
         yield return BuildOption("ILGPU", "IlgpuSource", "Not on the package sources at build time: no CUDA device in this build. Add a source that has ILGPU 1.5.3, delete eng/resolved.props and run again.");
         yield return BuildOption("tokenizer", "TokenizersSource", "");
-        bool driver = NativeLibrary.TryLoad(OperatingSystem.IsWindows() ? "nvcuda.dll" : "libcuda.so.1", out nint handle);
-        if (driver)
-            NativeLibrary.Free(handle);
-        yield return new("CUDA driver", driver ? "found" : "not found", driver ? "" : "Only the CPU device can be used. For a GPU install NVIDIA's driver (libcuda.so.1).");
+        foreach (Finding finding in Gpus(CudaDriver.Query(), CuBlasLibrary.Find()))
+            yield return finding;
+    }
+
+    /// <summary>Driver, each GPU, cuBLAS, and how memory is shared with ONNX Runtime.</summary>
+    internal static IEnumerable<Finding> Gpus(CudaDriver driver, CuBlasLibrary? cublas)
+    {
+        yield return new("CUDA driver", driver.Version == 0 ? "not found" : $"serves CUDA {driver.VersionText}", driver.Problem);
+        foreach (CudaGpu gpu in driver.Gpus)
+        {
+            yield return new($"cuda:{gpu.Ordinal}", $"{gpu.Name}, compute capability {gpu.Major}.{gpu.Minor}, {gpu.MemoryBytes / (double)(1 << 30):0.0} GiB, {gpu.Multiprocessors} multiprocessors",
+                gpu.HasTensorCores ? "" : "No bf16 and tf32 tensor cores (they need compute capability 8.0): matrix products run in f32 on ordinary cores.");
+        }
+        yield return new("cuBLAS", cublas is null ? "not found" : $"{cublas.Version} ({cublas.Name})",
+            cublas is not null || driver.Gpus.Count == 0 ? "" : "Matrix products run on our own kernels. For the vendor's install cuBLAS 11, 12 or 13, the one that the driver serves (libcublas.so.12 on the loader's path).");
+        if (driver.Gpus.Count > 0)
+            yield return new("CUDA context", "our own; tensors go to and from ONNX Runtime through host memory", "");
     }
 
     private static Finding OnnxRuntime()

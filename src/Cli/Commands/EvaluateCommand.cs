@@ -1,5 +1,6 @@
 // `iptnative evaluate`: what a frozen T5 scores on a task, behind saved prompts or none. No training.
 using System.CommandLine;
+using System.Diagnostics;
 using System.Text.Json;
 using IptNative.Cli.Terminal;
 using IptNative.Model.Checkpoints;
@@ -24,7 +25,7 @@ internal static class EvaluateCommand
         var model = new Option<string>("--model") { Description = "Package, checkpoint folder, weight file or Hub name.", Required = true };
         var task = new Option<string>("--task") { Description = "Task name in the gym given by --data, or the task's own folder.", Required = true };
         var data = new Option<string?>("--data") { Description = "Folder of a gym or of the task: CrossFit files, or train, dev, test as .tsv or .jsonl." };
-        var prompt = new Option<string[]>("--prompt") { Description = "PEFT folder, .npy, .safetensors or .pt; 'none' is no prompt. Several are answered side by side.", Arity = ArgumentArity.OneOrMore, DefaultValueFactory = _ => [NoPrompt] };
+        var prompt = new Option<string[]>("--prompt") { Description = "PEFT folder, .npy, .safetensors or .pt; 'none' is no prompt. A folder of several is all of them. Several are answered side by side.", Arity = ArgumentArity.OneOrMore, DefaultValueFactory = _ => [NoPrompt] };
         var split = new Option<string>("--split") { Description = "train, dev or test.", DefaultValueFactory = _ => "test" };
         var shots = new Option<int?>("--shots") { Description = "K of the K-shot sample; needed where the folder has several, or to draw one from full files." };
         var seed = new Option<int>("--seed") { Description = "Seed of the K-shot sample.", DefaultValueFactory = _ => 13 };
@@ -41,17 +42,20 @@ internal static class EvaluateCommand
         var limit = new Option<int?>("--limit") { Description = "Only the first N examples." };
         var baselines = new Option<bool>("--baselines") { Description = "Also the majority answer, and the model without a prompt, with and without the task's name." };
         var predictions = new Option<string?>("--predictions") { Description = "File to write every input, answer and gold answer to (tab-separated)." };
+        var ensemble = new Option<bool>("--ensemble") { Description = "Also a majority vote of the prompts, ties by mean log probability; beside mean and best single." };
+        var cost = new Option<bool>("--ensemble-cost") { Description = "Times the vote in one batch against the prompts one after another; answers everything twice." };
         var batch = new Option<int>("--batch-size") { Description = "Examples computed together; changes no answer.", DefaultValueFactory = _ => evaluationDefaults.BatchSize };
         var threads = new Option<int>("--threads") { Description = "CPU threads; 0 takes every core.", DefaultValueFactory = _ => 0 };
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("evaluate", "Score a frozen T5 on a task, with saved prompts or none.");
-        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, predictions, batch, threads, asJson])
+        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, ensemble, cost, predictions, batch, threads, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative evaluate --model models/t5-gym-tiny --task clinc150-domain --data examples/gym --task-prefix",
             "iptnative evaluate --model models/t5-gym-tiny --task examples/gym/dbpedia_14 --prompt none --metric em --metric classification_f1 --baselines",
             "iptnative evaluate --model google/t5-base-lm-adapt --task boolq --data data/boolq --split dev --prompt runs/boolq/best --predictions answers.tsv",
-            "iptnative evaluate --model models/t5-gym-tiny --task my-task --data my-task --prompt seed-1 --prompt seed-2 --prompt seed-3 --json");
+            "iptnative evaluate --model models/t5-gym-tiny --task my-task --data my-task --prompt seed-1 --prompt seed-2 --prompt seed-3 --json",
+            "iptnative evaluate --model models/t5-gym-tiny --task words-second --data examples/gym --prompt runs/quickstart/best --ensemble");
         command.SetRun((parsed, cancel) =>
         {
             var source = new TaskSource
@@ -77,12 +81,16 @@ internal static class EvaluateCommand
             foreach (string note in loaded.Notes)
                 Console.Error.WriteLine($"iptnative: {note}");
             loaded.Require(parsed.GetValue(split)!);
-            string[] names = parsed.GetValue(prompt)!;
-            Prompt?[] prompts = [.. names.Select(n => n == NoPrompt ? null : PromptFile.Read(n))];
+            PromptEntry[] entries = [.. PromptFolder.Expand(parsed.GetValue(prompt)!)];
+            string[] names = [.. entries.Select(e => e.Name)];
+            Prompt?[] prompts = [.. entries.Select(e => e.Path == NoPrompt ? null : PromptFile.Read(e.Path))];
+            bool vote = parsed.GetValue(ensemble) || parsed.GetValue(cost);
+            if (vote && prompts.Count(p => p is not null) < 2)
+                throw new UsageException($"--ensemble: found {prompts.Count(p => p is not null)} prompts, expected two or more: --prompt a --prompt b, or a folder of them.");
 
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
             for (int i = 0; i < names.Length; i++)
-                prompts[i]?.RequireWidth(checkpoint.Config.DModel, names[i]);
+                prompts[i]?.RequireWidth(checkpoint.Config.DModel, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
             using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads) });
             var evaluator = new Evaluator(frozen, tokenizer);
@@ -92,15 +100,29 @@ internal static class EvaluateCommand
 
             IReadOnlyList<EvaluationResult> results;
             Baselines? untuned = null;
+            double together, apart = double.NaN;
             using (var progress = new ProgressLine("evaluating"))
             {
+                // The first pass of a process makes sessions and machine code: none of that belongs to a comparison.
+                if (parsed.GetValue(cost))
+                    Run(evaluator, frozen, EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding, Math.Min(examples.Count, options.BatchSize)), prompts, options, progress, cancel);
+                long start = Stopwatch.GetTimestamp();
                 results = Run(evaluator, frozen, examples, prompts, options, progress, cancel);
+                together = Stopwatch.GetElapsedTime(start).TotalSeconds;
+                if (parsed.GetValue(cost))
+                {
+                    start = Stopwatch.GetTimestamp();
+                    foreach (Prompt? one in prompts)
+                        Run(evaluator, frozen, examples, [one], options, progress, cancel);
+                    apart = Stopwatch.GetElapsedTime(start).TotalSeconds;
+                }
                 if (parsed.GetValue(baselines))
                     untuned = Baselines.Measure(evaluator, tokenizer, loaded, parsed.GetValue(split)!, encoding, options, parsed.GetValue(limit), (done, total) => progress.Report(done, total, "without a prompt"), cancel);
             }
-            var report = new Report(loaded, parsed.GetValue(split)!, names, results, untuned);
+            EnsembleResult? voted = vote ? Ensemble.Vote(examples, [.. results.Where((_, i) => prompts[i] is not null)]) : null;
+            var report = new Report(loaded, parsed.GetValue(split)!, names, results, untuned, voted, together / examples.Count, apart / examples.Count);
             if (parsed.GetValue(predictions) is { } path)
-                PredictionsFile.Write(path, names.Zip(results).SelectMany(r => PredictionsFile.Lines(r.First, report.Split, r.Second)));
+                PredictionsFile.Write(path, names.Zip(results).Concat(voted is null ? [] : [(EnsembleResult.Name, voted.Result)]).SelectMany(r => PredictionsFile.Lines(r.Item1, report.Split, r.Item2)));
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, report);
@@ -111,7 +133,7 @@ internal static class EvaluateCommand
         return command;
     }
 
-    private sealed record Report(TaskData Task, string Split, string[] Names, IReadOnlyList<EvaluationResult> Results, Baselines? Baselines)
+    private sealed record Report(TaskData Task, string Split, string[] Names, IReadOnlyList<EvaluationResult> Results, Baselines? Baselines, EnsembleResult? Ensemble, double SecondsTogether, double SecondsApart)
     {
         /// <summary>Mean over the prompts that are some; null where there are fewer than two.</summary>
         public ScoreSpread? Spread
@@ -170,6 +192,13 @@ internal static class EvaluateCommand
             Row(report.Names[i], report.Results[i]);
         if (report.Spread is { } spread)
             output.WriteLine($"mean of {spread.Count}: {spread.Mean:0.000}, standard deviation {spread.StandardDeviation:0.000}");
+        if (report.Ensemble is { } ensemble)
+        {
+            Row($"{EnsembleResult.Name} of {ensemble.Members.Count}", ensemble.Result);
+            output.WriteLine($"best single: {report.Names.Zip(report.Results).Where(r => r.First != NoPrompt).ElementAt(ensemble.Best).First}; unanimous on {ensemble.Unanimous} of {ensemble.Result.Examples.Count}, {ensemble.Ties} ties");
+            if (double.IsFinite(report.SecondsApart))
+                output.WriteLine($"per example: {1e3 * report.SecondsTogether:0.00} ms in one batch, {1e3 * report.SecondsApart:0.00} ms one prompt after another");
+        }
         if (report.Baselines is not { } baselines)
             return;
         Row("untuned", baselines.Untuned);
@@ -201,6 +230,18 @@ internal static class EvaluateCommand
         {
             Number(json, "mean", spread.Mean);
             Number(json, "standard_deviation", spread.StandardDeviation);
+        }
+        if (report.Ensemble is { } ensemble)
+        {
+            json.WriteStartObject("ensemble");
+            json.WriteNumber("prompts", ensemble.Members.Count);
+            WriteResult(json, ensemble.Result);
+            json.WriteNumber("best_single", ensemble.Best);
+            json.WriteNumber("unanimous", ensemble.Unanimous);
+            json.WriteNumber("ties", ensemble.Ties);
+            Number(json, "seconds_per_example", report.SecondsTogether);
+            Number(json, "seconds_per_example_one_after_another", report.SecondsApart);
+            json.WriteEndObject();
         }
         if (report.Baselines is not { } baselines)
             return;

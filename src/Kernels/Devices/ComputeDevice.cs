@@ -18,9 +18,29 @@ public abstract class ComputeDevice : IDisposable
     /// <exception cref="InsufficientMemoryException">The device has no room.</exception>
     public abstract DeviceBuffer Allocate(DType type, long elements, string purpose);
 
+    /// <summary>Copies host memory to the device, in order with the work handed to it before; the source may be reused on return.</summary>
+    /// <param name="source">As many bytes as the tensor has.</param>
+    /// <param name="target">On this device, overwritten.</param>
+    /// <exception cref="ArgumentException">The sizes differ.</exception>
+    public abstract void CopyFromHost(ReadOnlySpan<byte> source, Tensor target);
+
+    /// <summary>Waits for the work handed to the device before and copies its memory to the host.</summary>
+    /// <param name="source">On this device.</param>
+    /// <param name="target">As many bytes as the tensor has, overwritten.</param>
+    /// <exception cref="ArgumentException">The sizes differ, or an op before was given data that only the device could check: see <see cref="Synchronize"/>.</exception>
+    public abstract void CopyToHost(Tensor source, Span<byte> target);
+
     /// <summary>Waits until all work handed to the device is done. Nothing to do on the CPU.</summary>
+    /// <exception cref="ArgumentException">An op before was given ids, labels, lengths or places out of range; on the CPU it has said so itself.</exception>
     public virtual void Synchronize()
     {
+    }
+
+    /// <summary>Throws unless host memory and tensor are of one size.</summary>
+    private protected static void RequireSize(string op, long bytes, Tensor tensor)
+    {
+        if (bytes != tensor.DType.ByteLength(tensor.Elements))
+            throw new ArgumentException($"{op}: found {bytes} bytes of host memory for a tensor of {tensor.DType.ByteLength(tensor.Elements)}.");
     }
 
     /// <summary>Frees what the device holds.</summary>

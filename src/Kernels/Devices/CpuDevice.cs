@@ -65,6 +65,20 @@ public sealed unsafe class CpuDevice : ComputeDevice
     }
 
     /// <inheritdoc/>
+    public override void CopyFromHost(ReadOnlySpan<byte> source, Tensor target)
+    {
+        RequireSize(nameof(CopyFromHost), source.Length, target);
+        source.CopyTo(new Span<byte>((void*)target.Address, source.Length));
+    }
+
+    /// <inheritdoc/>
+    public override void CopyToHost(Tensor source, Span<byte> target)
+    {
+        RequireSize(nameof(CopyToHost), target.Length, source);
+        new ReadOnlySpan<byte>((void*)source.Address, target.Length).CopyTo(target);
+    }
+
+    /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
         if (!disposing)

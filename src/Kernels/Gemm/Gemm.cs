@@ -2,6 +2,9 @@
 using System.Runtime.Intrinsics;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -24,6 +27,13 @@ public static class Gemm
     {
         ArgumentNullException.ThrowIfNull(device);
         args.Validate(device);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            gpu.Multiply(args);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel("Gemm.Run", device);
         if (args.ComputesIn(cpu) == ComputeType.BF16 && cpu.MachineCode.Status.IsActive)

@@ -1,6 +1,9 @@
 // One Adafactor step of one tensor: the contract. Kernels: AdafactorUpdate.Cpu.cs. Deliberately not: which of the published variants
 // (Optimizers/Adafactor.cs), and no momentum, relative step or parameter scale: no recipe for soft prompts uses them.
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -49,9 +52,14 @@ public static partial class AdafactorUpdate
         const string Op = "AdafactorUpdate.RunFull";
         Check(Op, device, g, p, sums, rows, columns);
         Require.Shape(Op, device, v, nameof(v), DType.F32, "[rows, columns]", rows, columns);
-        if (device is not CpuDevice cpu)
-            throw Require.NoKernel(Op, device);
-        Cpu.RunFull(cpu, g, v, p, sums, rows, columns, coefficients);
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.RunFull(cpu, g, v, p, sums, rows, columns, coefficients); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.RunFull(gpu, g, v, p, sums, rows, columns, coefficients); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
     }
 
     /// <summary>A step with row and column means of the second moment.</summary>
@@ -75,9 +83,14 @@ public static partial class AdafactorUpdate
         Require.Shape(Op, device, r, nameof(r), DType.F32, "[rows]", rows);
         Require.Shape(Op, device, c, nameof(c), DType.F32, "[columns]", columns);
         Require.Shape(Op, device, factors, nameof(factors), DType.F32, "[rows + columns]", rows + columns);
-        if (device is not CpuDevice cpu)
-            throw Require.NoKernel(Op, device);
-        Cpu.RunFactored(cpu, g, r, c, p, sums, factors, rows, columns, coefficients);
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.RunFactored(cpu, g, r, c, p, sums, factors, rows, columns, coefficients); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.RunFactored(gpu, g, r, c, p, sums, factors, rows, columns, coefficients); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
     }
 
     private static void Check(string op, ComputeDevice device, Tensor g, Tensor p, Tensor sums, long rows, long columns)

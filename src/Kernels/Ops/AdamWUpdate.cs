@@ -3,6 +3,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -26,7 +29,7 @@ public readonly record struct AdamWCoefficients(
 /// Numerics  float, element by element: the same bits for any number of threads. Two or three roundings differ from PyTorch's.
 /// Source    Loshchilov &amp; Hutter 2019, algorithm 2; torch.optim.AdamW; transformers.AdamW (4.20).
 /// </remarks>
-public static class AdamWUpdate
+public static partial class AdamWUpdate
 {
     /// <summary>Does the step.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -46,9 +49,16 @@ public static class AdamWUpdate
         Require.Shape(Op, device, m, nameof(m), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, v, nameof(v), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, p, nameof(p), DType.F32, "[elements]", elements);
-        if (device is not CpuDevice cpu)
-            throw Require.NoKernel(Op, device);
-        CpuRows.RunElements(cpu, elements, new Kernel { G = (float*)g.Address, M = (float*)m.Address, V = (float*)v.Address, P = (float*)p.Address, C = coefficients });
+        switch (device)
+        {
+            case CpuDevice cpu:
+                CpuRows.RunElements(cpu, elements, new Kernel { G = (float*)g.Address, M = (float*)m.Address, V = (float*)v.Address, P = (float*)p.Address, C = coefficients });
+                break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(gpu, g, m, v, p, elements, coefficients); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
     }
 
     // Also the last stage of OuterProductAdamW, whose gradient is a tile in the first-level cache.

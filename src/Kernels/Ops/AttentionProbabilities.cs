@@ -1,6 +1,9 @@
 // The contract of the attention softmax; its CPU kernels are in AttentionProbabilities.Cpu.cs. Deliberately not the products around
 // it: those are batched GEMMs. T5's scores are not divided by sqrt(d_kv).
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -64,6 +67,9 @@ public static partial class AttentionProbabilities
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, scores, bias, mask, batch, H, Tq, Tk, layout); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, scores, bias, mask, batch, H, Tq, Tk, layout); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -88,6 +94,9 @@ public static partial class AttentionProbabilities
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(cpu, p, dp, ds, rows, Tk); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Backward(gpu, p, dp, ds, rows, Tk); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -27,6 +30,9 @@ public static partial class Conversion
         switch (device)
         {
             case CpuDevice cpu: Cpu.ToF32(cpu, x, y); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.ToF32(gpu, x, y); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -46,6 +52,9 @@ public static partial class Conversion
         switch (device)
         {
             case CpuDevice cpu: Cpu.FromF32(cpu, x, y); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.FromF32(gpu, x, y); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

@@ -2,6 +2,9 @@
 // the largest tensor of a step, and nobody needs them afterwards. Deliberately not the reduction over rows beyond RowWeights:
 // who sums what is the trainer's business.
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -53,6 +56,9 @@ public static partial class CrossEntropy
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(Op, cpu, logits, labels, default, loss, rows, V, options); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, logits, labels, default, loss, rows, V, options); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -76,6 +82,9 @@ public static partial class CrossEntropy
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(Op, cpu, logits, labels, weights, loss, rows, V, options); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, logits, labels, weights, loss, rows, V, options); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -108,6 +117,9 @@ public static partial class CrossEntropy
         switch (device)
         {
             case CpuDevice: Cpu.RowWeights(Op, labels, groups, weights, tokens, B, T, groupCount, ignoreIndex, reduction, scale); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.RowWeights(Op, gpu, labels, groups, weights, tokens, B, T, groupCount, ignoreIndex, reduction, scale); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -133,6 +145,9 @@ public static partial class CrossEntropy
         switch (device)
         {
             case CpuDevice: Cpu.GroupLoss(Op, loss, weights, groups, groupLoss, B, T, groupCount); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.GroupLoss(Op, gpu, loss, weights, groups, groupLoss, B, T, groupCount); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

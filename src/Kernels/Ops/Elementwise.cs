@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -22,6 +25,9 @@ public static partial class Elementwise
         switch (device)
         {
             case CpuDevice cpu: Cpu.Scale(cpu, x, y, alpha); break;
+#if ILGPU
+            case IlgpuDevice gpu: Elements.Run<ScaleElement>(gpu, elements, x, out0: y, numbers: new ElementNumbers { N0 = alpha }); break;
+#endif
             default: throw Require.NoKernel("Elementwise.Scale", device);
         }
     }
@@ -40,6 +46,9 @@ public static partial class Elementwise
         switch (device)
         {
             case CpuDevice cpu: Cpu.Axpy(cpu, x, y, alpha); break;
+#if ILGPU
+            case IlgpuDevice gpu: Elements.Run<AxpyElement>(gpu, elements, x, y, out0: y, numbers: new ElementNumbers { N0 = alpha }); break;
+#endif
             default: throw Require.NoKernel("Elementwise.Axpy", device);
         }
     }
@@ -66,6 +75,9 @@ public static partial class Elementwise
         switch (device)
         {
             case CpuDevice cpu: Cpu.Fill(cpu, y, value); break;
+#if ILGPU
+            case IlgpuDevice gpu: Elements.Run<FillElement>(gpu, elements, out0: y, numbers: new ElementNumbers { N0 = value }); break;
+#endif
             default: throw Require.NoKernel("Elementwise.Fill", device);
         }
     }

@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -37,6 +40,9 @@ public static partial class EmbeddingGather
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, table, ids, y, rows, V, D); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, table, ids, y, rows, V, D); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

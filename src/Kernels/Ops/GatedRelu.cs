@@ -1,6 +1,9 @@
 // Gated ReLU. The activation itself, shared with Relu.cs, is in Cpu/Activations.cs.
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -30,6 +33,9 @@ public static partial class GatedRelu
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<ReluActivation>.GatedForward(cpu, h0, h1, y); break;
+#if ILGPU
+            case IlgpuDevice gpu: GpuActivation<ReluActivation>.GatedForward(gpu, h0, h1, y); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -55,6 +61,9 @@ public static partial class GatedRelu
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<ReluActivation>.GatedBackward(cpu, h0, h1, dy, dh0, dh1); break;
+#if ILGPU
+            case IlgpuDevice gpu: GpuActivation<ReluActivation>.GatedBackward(gpu, h0, h1, dy, dh0, dh1); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

@@ -1,6 +1,9 @@
 // GELU of an ungated feed-forward layer. The exact (erf) form is another function and not here.
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -28,6 +31,9 @@ public static partial class Gelu
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<GeluTanh>.Forward(cpu, x, y); break;
+#if ILGPU
+            case IlgpuDevice gpu: GpuActivation<GeluTanh>.Forward(gpu, x, y); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -49,6 +55,9 @@ public static partial class Gelu
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<GeluTanh>.Backward(cpu, x, dy, dx); break;
+#if ILGPU
+            case IlgpuDevice gpu: GpuActivation<GeluTanh>.Backward(gpu, x, dy, dx); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

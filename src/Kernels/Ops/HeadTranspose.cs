@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -55,6 +58,9 @@ public static partial class HeadTranspose
         switch (device)
         {
             case CpuDevice cpu: Cpu.Transpose(cpu, x, y, B, outer, inner, K); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Transpose(gpu, x, y, B, outer, inner, K); break;
+#endif
             default: throw Require.NoKernel(op, device);
         }
     }

@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -29,6 +32,9 @@ public static partial class HyperbolicTangent
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, y); break;
+#if ILGPU
+            case IlgpuDevice gpu: Elements.Run<TanhElement>(gpu, elements, x, out0: y); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -50,6 +56,9 @@ public static partial class HyperbolicTangent
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(cpu, y, dy, dx); break;
+#if ILGPU
+            case IlgpuDevice gpu: Elements.Run<TanhBackwardElement>(gpu, elements, y, dy, out0: dx); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -39,6 +42,9 @@ public static partial class PromptGather
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, S, S, D); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, prompts, places, y, promptRows, B, S, S, D); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -63,6 +69,9 @@ public static partial class PromptGather
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, 0, rows, D); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(Op, gpu, prompts, places, y, promptRows, B, 0, rows, D); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -115,6 +124,9 @@ public static partial class PromptGather
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(Op, cpu, places, dy, dprompts, promptRows, B, 0, rows, D, accumulate: true); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Backward(Op, gpu, places, dy, dprompts, promptRows, B, 0, rows, D, accumulate: true); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -127,6 +139,9 @@ public static partial class PromptGather
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(op, cpu, places, dy, dprompts, promptRows, B, S, S, D, accumulate); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Backward(op, gpu, places, dy, dprompts, promptRows, B, S, S, D, accumulate); break;
+#endif
             default: throw Require.NoKernel(op, device);
         }
     }

@@ -3,6 +3,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -27,6 +30,9 @@ public static partial class Reductions
         return device switch
         {
             CpuDevice cpu => Cpu.Reduce(cpu, Kind.Sum, x, x),
+#if ILGPU
+            IlgpuDevice gpu => Ilgpu.Reduce(gpu, Kind.Sum, x, x),
+#endif
             _ => throw Require.NoKernel(Op, device),
         };
     }
@@ -47,6 +53,9 @@ public static partial class Reductions
         return device switch
         {
             CpuDevice cpu => Cpu.Reduce(cpu, Kind.Dot, x, y),
+#if ILGPU
+            IlgpuDevice gpu => Ilgpu.Reduce(gpu, Kind.Dot, x, y),
+#endif
             _ => throw Require.NoKernel(Op, device),
         };
     }
@@ -65,6 +74,9 @@ public static partial class Reductions
         return device switch
         {
             CpuDevice cpu => (float)Cpu.Reduce(cpu, Kind.MaxAbs, x, x),
+#if ILGPU
+            IlgpuDevice gpu => (float)Ilgpu.Reduce(gpu, Kind.MaxAbs, x, x),
+#endif
             _ => throw Require.NoKernel(Op, device),
         };
     }
@@ -83,6 +95,9 @@ public static partial class Reductions
         return device switch
         {
             CpuDevice cpu => (long)Cpu.Reduce(cpu, Kind.FirstNonFinite, x, x),
+#if ILGPU
+            IlgpuDevice gpu => (long)Ilgpu.Reduce(gpu, Kind.FirstNonFinite, x, x),
+#endif
             _ => throw Require.NoKernel(Op, device),
         };
     }
@@ -117,16 +132,17 @@ public static partial class Reductions
             if (offsets[s] < 0 || offsets[s + 1] < offsets[s] || offsets[s + 1] > x.Elements)
                 throw new ArgumentException($"{op}: segment {s} is [{offsets[s]}, {offsets[s + 1]}), expected a range inside [0, {x.Elements}).", nameof(offsets));
         }
-        if (device is not CpuDevice cpu)
-            throw Require.NoKernel(op, device);
-        for (int s = 0; s < sums.Length; s++)
+        switch (device)
         {
-            Tensor segment = x.Slice(offsets[s], offsets[s + 1] - offsets[s]);
-            sums[s] = Cpu.Reduce(cpu, kind, segment, segment);
+            case CpuDevice cpu: Cpu.Segments(cpu, kind, x, offsets, sums); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Segments(gpu, kind, x, offsets, sums); break;
+#endif
+            default: throw Require.NoKernel(op, device);
         }
     }
 
-    private enum Kind
+    internal enum Kind
     {
         Sum,
         Dot,
@@ -139,6 +155,15 @@ public static partial class Reductions
         // At most this many partial results, on the caller's stack; the least piece is worth handing to a thread.
         private const int MaxParts = 64;
         private const long MinPart = 16 * 1024;
+
+        public static void Segments(CpuDevice cpu, Kind kind, Tensor x, ReadOnlySpan<long> offsets, Span<double> sums)
+        {
+            for (int s = 0; s < sums.Length; s++)
+            {
+                Tensor segment = x.Slice(offsets[s], offsets[s + 1] - offsets[s]);
+                sums[s] = Reduce(cpu, kind, segment, segment);
+            }
+        }
 
         public static double Reduce(CpuDevice cpu, Kind kind, Tensor x, Tensor y)
         {

@@ -1,6 +1,9 @@
 // T5's relative position bias, as a function of the distance between key and query. Deliberately without a Backward: the table is
 // frozen and nothing flows through it to an input.
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -56,6 +59,9 @@ public static partial class RelativePositionBias
         switch (device)
         {
             case CpuDevice: Cpu.ByDistance(table, bias, buckets, H, Tq, Tk, bidirectional, maxDistance); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(gpu, table, bias, buckets, H, Tq, Tk, bidirectional, maxDistance, byDistance: true); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -80,6 +86,9 @@ public static partial class RelativePositionBias
         switch (device)
         {
             case CpuDevice: Cpu.Full(table, bias, buckets, H, Tq, Tk, bidirectional, maxDistance); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(gpu, table, bias, buckets, H, Tq, Tk, bidirectional, maxDistance, byDistance: false); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

@@ -1,6 +1,9 @@
 // ReLU of an ungated feed-forward layer.
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -28,6 +31,9 @@ public static partial class Relu
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<ReluActivation>.Forward(cpu, x, y); break;
+#if ILGPU
+            case IlgpuDevice gpu: GpuActivation<ReluActivation>.Forward(gpu, x, y); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -49,6 +55,9 @@ public static partial class Relu
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<ReluActivation>.Backward(cpu, x, dy, dx); break;
+#if ILGPU
+            case IlgpuDevice gpu: GpuActivation<ReluActivation>.Backward(gpu, x, dy, dx); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

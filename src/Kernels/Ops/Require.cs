@@ -47,7 +47,13 @@ internal static class Require
 
     /// <summary>What an op throws on a device it has no kernel for.</summary>
     public static NotSupportedException NoKernel(string op, ComputeDevice device) =>
-        new($"{op}: found device '{device.Name}' ({device.GetType().Name}), expected one that this build has kernels for: cpu.");
+        new($"{op}: found device '{device.Name}' ({device.GetType().Name}), expected one that this build has kernels for: {Kernels}.");
+
+#if ILGPU
+    private const string Kernels = "cpu, cuda";
+#else
+    private const string Kernels = "cpu";
+#endif
 
     private static void Elements(string op, ComputeDevice device, in Tensor tensor, string name, string letters, ReadOnlySpan<long> dims)
     {

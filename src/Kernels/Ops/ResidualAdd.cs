@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -30,6 +33,9 @@ public static partial class ResidualAdd
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, delta, y); break;
+#if ILGPU
+            case IlgpuDevice gpu: Elements.Run<AddElement>(gpu, elements, x, delta, out0: y); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -49,6 +55,9 @@ public static partial class ResidualAdd
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, dx, dy, dx); break;
+#if ILGPU
+            case IlgpuDevice gpu: Elements.Run<AddElement>(gpu, elements, dx, dy, out0: dx); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

@@ -1,5 +1,8 @@
 // The contract of RMSNorm; its CPU kernels are in RmsNorm.Cpu.cs. Deliberately without a weight gradient: w is frozen.
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -34,6 +37,9 @@ public static partial class RmsNorm
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, default, default, w, r, y, rows, D, epsilon); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(gpu, x, default, default, w, r, y, rows, D, epsilon); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -63,6 +69,9 @@ public static partial class RmsNorm
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, delta, sum, w, r, y, rows, D, epsilon); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(gpu, x, delta, sum, w, r, y, rows, D, epsilon); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -85,6 +94,9 @@ public static partial class RmsNorm
         switch (device)
         {
             case CpuDevice cpu: Cpu.InverseRms(cpu, x, r, rows, D, epsilon); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(gpu, x, default, default, default, r, default, rows, D, epsilon); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -126,6 +138,9 @@ public static partial class RmsNorm
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(cpu, x, w, r, dy, dx, rows, D, accumulate); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Backward(gpu, x, w, r, dy, dx, rows, D, accumulate); break;
+#endif
             default: throw Require.NoKernel(op, device);
         }
     }

@@ -20,12 +20,14 @@ public sealed class FrozenT5 : IDisposable
     // Asked once: the answer is an object, and a repeated pass allocates nothing.
     private static readonly long AvailableMemory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
 
+    private const int MostBindings = 512;
+
     private readonly FrozenWeights _weights;
     private readonly FrozenT5Options _options;
     private readonly InputAssembler _inputs;
     private readonly bool _ownsDevice;
     private readonly Dictionary<(string Graph, TapeDetail Tape), GraphSession> _sessions = [];
-    private readonly Dictionary<(string Graph, TapeDetail Tape), GraphBinding> _bindings = [];
+    private readonly Dictionary<(string Graph, TapeDetail Tape, int Batch, int Length, int Source), GraphBinding> _bindings = [];
     private readonly EncodedBatch _encoded = new();
     private readonly DecodedBatch _decoded = new();
     private readonly GrowingBuffer _encoderHidden;
@@ -117,7 +119,7 @@ public sealed class FrozenT5 : IDisposable
         (Tensor embeds, Tensor mask, Tensor places, int S) = _inputs.Source(batch, prompts);
         int B = batch.Count;
         int D = Config.DModel;
-        GraphBinding run = Binding("encoder", tape);
+        GraphBinding run = Binding("encoder", tape, B, S, S);
         run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, S, D);
         run.Input(T5RuntimeGraph.KeyMask, mask, B, S);
         run.Input(T5RuntimeGraph.PositionBias, Bias(_encoderBias, ref _encoderBiasLength, "encoder", S), 1, Config.NumHeads, S, S);
@@ -156,7 +158,7 @@ public sealed class FrozenT5 : IDisposable
         int B = batch.Count;
         int D = Config.DModel;
         string graph = withLogits ? "decoder" : "headless";
-        GraphBinding run = Binding(graph, tape);
+        GraphBinding run = Binding(graph, tape, B, T, encoded.SourceLength);
         run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, T, D);
         run.Input(T5RuntimeGraph.EncoderHidden, encoded.Hidden, B, encoded.SourceLength, D);
         run.Input(T5RuntimeGraph.KeyMask, encoded.Mask, B, encoded.SourceLength);
@@ -243,12 +245,19 @@ public sealed class FrozenT5 : IDisposable
     /// <summary>A stack's relative_attention_bias.weight.</summary>
     internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
 
-    private GraphBinding Binding(string graph, TapeDetail tape)
+    // One for every shape, so that a shape seen before binds nothing and allocates nothing. A few kilobytes each; many shapes are few batches.
+    private GraphBinding Binding(string graph, TapeDetail tape, int batch, int length, int source)
     {
-        if (!_bindings.TryGetValue((graph, tape), out GraphBinding? binding))
+        if (!_bindings.TryGetValue((graph, tape, batch, length, source), out GraphBinding? binding))
         {
+            if (_bindings.Count == MostBindings)
+            {
+                foreach (GraphBinding old in _bindings.Values)
+                    old.Dispose();
+                _bindings.Clear();
+            }
             binding = Session(graph, tape).Bind();
-            _bindings.Add((graph, tape), binding);
+            _bindings.Add((graph, tape, batch, length, source), binding);
         }
         return binding;
     }

@@ -15,6 +15,7 @@ internal sealed class GraphSession : IDisposable
     private readonly InferenceSession _session;
     private readonly Dictionary<string, long[]> _shapes;
     private readonly FrozenWeights _weights;
+    private readonly Dictionary<string, OrtValue> _values = [];
 
     public GraphSession(RuntimeGraph graph, T5Config config, FrozenWeights weights, FrozenT5Options options)
     {
@@ -44,11 +45,24 @@ internal sealed class GraphSession : IDisposable
     {
         var binding = new GraphBinding(_session);
         foreach (string name in Graph.Weights)
-            binding.Input(name, _weights.Float(name), _shapes[name]);
+        {
+            // One value for all bindings: a binding is made for every shape of a batch.
+            if (!_values.TryGetValue(name, out OrtValue? value))
+            {
+                value = GraphBinding.ValueOf(_weights.Float(name), _shapes[name]);
+                _values.Add(name, value);
+            }
+            binding.Weight(name, value);
+        }
         return binding;
     }
 
-    public void Dispose() => _session.Dispose();
+    public void Dispose()
+    {
+        foreach (OrtValue value in _values.Values)
+            value.Dispose();
+        _session.Dispose();
+    }
 }
 
 /// <summary>The tensors of one run after the other.</summary>
@@ -71,6 +85,13 @@ internal sealed class GraphBinding : IDisposable
         _session = session;
         _binding = session.CreateIoBinding();
     }
+
+    /// <summary>Gives an input a value that outlives this binding.</summary>
+    public void Weight(string name, OrtValue value) => _binding.BindInput(name, value);
+
+    /// <summary>A tensor as ONNX Runtime sees it, without a copy.</summary>
+    public static OrtValue ValueOf(in Tensor tensor, long[] shape) => OrtValue.CreateTensorValueWithData(
+        OrtMemoryInfo.DefaultInstance, tensor.DType == DType.I32 ? TensorElementType.Int32 : TensorElementType.Float, shape, tensor.Address, tensor.DType.ByteLength(tensor.Elements));
 
     /// <summary>Gives an input its memory; nothing happens, and nothing is allocated, where it already has that memory and shape.</summary>
     public void Input(string name, in Tensor tensor, params ReadOnlySpan<long> shape) => Bind(name, tensor, shape, isInput: true);
@@ -100,8 +121,7 @@ internal sealed class GraphBinding : IDisposable
             slot.Shape = shape.ToArray();
         slot.Address = tensor.Address;
         slot.Value?.Dispose();
-        TensorElementType type = tensor.DType == DType.I32 ? TensorElementType.Int32 : TensorElementType.Float;
-        slot.Value = OrtValue.CreateTensorValueWithData(OrtMemoryInfo.DefaultInstance, type, slot.Shape, tensor.Address, tensor.DType.ByteLength(tensor.Elements));
+        slot.Value = ValueOf(tensor, slot.Shape);
         if (isInput)
             _binding.BindInput(name, slot.Value);
         else

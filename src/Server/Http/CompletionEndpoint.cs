@@ -23,7 +23,7 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
         ServedPrompt prompt = prompts.Find(request.Model)
             ?? throw new ApiException(404, $"The prompt '{(request.Model.Length > 100 ? request.Model[..100] + "…" : request.Model)}' does not exist; GET /v1/models lists those that do.", "model", "model_not_found");
         var call = new CompletionCall();
-        CompletionJob[] jobs = [.. request.Inputs.Select((input, i) => new CompletionJob(call, i, Ids(input, i, prompt), prompt, request.Options, request.Stop, request.LogProbs, tokenizer))];
+        CompletionJob[] jobs = [.. request.Inputs.Select((input, i) => new CompletionJob(call, i, Ids(input, i, prompt), prompt, request.Options, request.Stop, request.LogProbs, request.Stream, tokenizer))];
         call.Opened(jobs.Sum(j => j.Texts));
         int inputTokens = jobs.Sum(j => j.Ids.Length);
         if (!scheduler.TryQueue(jobs))

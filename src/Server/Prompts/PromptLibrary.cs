@@ -21,11 +21,9 @@ internal sealed class PromptRefusedException(PromptRefusal why, string message) 
 }
 
 /// <summary>Named prompts. Readers see a whole state at any time; a change replaces it.</summary>
-/// <remarks>An entry of the folder is a PEFT folder, a run folder with one, or a file of a prompt; its name without extension names the prompt.</remarks>
+/// <remarks>See <see cref="PromptFolder"/> for what counts as one.</remarks>
 internal sealed class PromptLibrary
 {
-    private static readonly string[] Extensions = [".npy", ".safetensors", ".pt", ".bin"];
-
     private readonly record struct Stamp(string Path, DateTime Written, long Bytes);
 
     private readonly string? _folder;
@@ -170,27 +168,7 @@ internal sealed class PromptLibrary
         }
     }
 
-    private IEnumerable<(string Name, string Path)> Entries()
-    {
-        if (_folder is null || !Directory.Exists(_folder))
-            yield break;
-        foreach (string entry in Directory.EnumerateFileSystemEntries(_folder).Order(StringComparer.Ordinal))
-        {
-            string name = Path.GetFileName(entry);
-            if (name.StartsWith('.'))
-                continue;
-            if (Directory.Exists(entry))
-            {
-                string? adapter = ((string[])[entry, Path.Combine(entry, "best")]).FirstOrDefault(f => File.Exists(Path.Combine(f, PeftPrompt.ConfigName)));
-                if (adapter is not null)
-                    yield return (name, adapter);
-            }
-            else if (Extensions.Contains(Path.GetExtension(name), StringComparer.OrdinalIgnoreCase))
-            {
-                yield return (Path.GetFileNameWithoutExtension(name), entry);
-            }
-        }
-    }
+    private IEnumerable<PromptEntry> Entries() => _folder is null || !Directory.Exists(_folder) ? [] : PromptFolder.Entries(_folder);
 
     private static Stamp StampOf(string path)
     {

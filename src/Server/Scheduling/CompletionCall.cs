@@ -60,19 +60,25 @@ internal sealed class CompletionJob : LiveRequest
         public TextTail Tail => tail;
 
         public List<ToldToken> Untold { get; set; } = [];
+
+        // What a call that wants its answer whole has not been woken up for.
+        public System.Text.StringBuilder Text { get; } = new();
     }
 
     private readonly CompletionCall _call;
     private readonly int _firstChoice;
     private readonly bool _logProbs;
+    private readonly bool _inParts;
     private readonly Choice[] _choices;
     private int _ended;
 
-    public CompletionJob(CompletionCall call, int number, int[] ids, ServedPrompt prompt, GenerationOptions options, IReadOnlyList<string> stops, int? logProbs, T5Tokenizer tokenizer)
+    public CompletionJob(CompletionCall call, int number, int[] ids, ServedPrompt prompt, GenerationOptions options, IReadOnlyList<string> stops, int? logProbs, bool inParts, T5Tokenizer tokenizer)
         : base(options, number, logProbs ?? 0)
     {
-        (_call, _firstChoice, _logProbs, Ids, Prompt) = (call, number * options.NumReturnSequences, logProbs is not null, ids, prompt);
-        _choices = [.. Enumerable.Range(0, options.NumReturnSequences).Select(_ => new Choice(new TextTail(tokenizer, stops)))];
+        (_call, _firstChoice, _logProbs, _inParts, Ids, Prompt) = (call, number * options.NumReturnSequences, logProbs is not null, inParts, ids, prompt);
+        // An offset in the text needs the text.
+        bool atOnce = !inParts && stops.Count == 0 && logProbs is null;
+        _choices = [.. Enumerable.Range(0, options.NumReturnSequences).Select(_ => new Choice(new TextTail(tokenizer, stops, atOnce)))];
     }
 
     public int[] Ids { get; }
@@ -105,6 +111,8 @@ internal sealed class CompletionJob : LiveRequest
         string text = choice.Tail.Add(token.Id, out bool stopped);
         if (stopped)
             Tell(sample, text, "stop");
+        else if (!_inParts)
+            choice.Text.Append(text);
         else if (text.Length > 0)
             Tell(sample, text, null);
         return !stopped;
@@ -123,6 +131,8 @@ internal sealed class CompletionJob : LiveRequest
     private void Tell(int sample, string text, string? finish)
     {
         Choice choice = _choices[sample];
+        if (!_inParts)
+            text = choice.Text.Append(text).ToString();
         if (finish is not null)
             _ended++;
         _call.Write(new ChoiceEvent(_firstChoice + sample, text, choice.Untold, finish, choice.Tail.Tokens));

@@ -8,7 +8,10 @@ namespace IptNative.Server.Scheduling;
 /// Held back until more is known: an end that could become a stop string, and damaged characters at the end, which the next byte piece may complete.
 /// The stretches put together are exactly what decoding all ids at once gives, up to the stop string.
 /// </remarks>
-internal sealed class TextTail(T5Tokenizer tokenizer, IReadOnlyList<string> stops)
+/// <param name="tokenizer">The model's tokenizer.</param>
+/// <param name="stops">Texts that end the text before them.</param>
+/// <param name="atOnce">True where nobody asks before the end: the text is decoded once, then. Needs no stop strings.</param>
+internal sealed class TextTail(T5Tokenizer tokenizer, IReadOnlyList<string> stops, bool atOnce = false)
 {
     private readonly List<int> _ids = [];
     private string _text = "";
@@ -27,7 +30,10 @@ internal sealed class TextTail(T5Tokenizer tokenizer, IReadOnlyList<string> stop
     public string Add(int id, out bool stopped)
     {
         _ids.Add(id);
-        _text = tokenizer.Decode(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_ids), skipSentinels: true);
+        stopped = false;
+        if (atOnce)
+            return "";
+        _text = Decoded();
         int end = stops.Select(s => _text.IndexOf(s, _given, StringComparison.Ordinal)).Where(at => at >= 0).DefaultIfEmpty(-1).Min();
         stopped = end >= 0;
         if (!stopped)
@@ -37,7 +43,14 @@ internal sealed class TextTail(T5Tokenizer tokenizer, IReadOnlyList<string> stop
 
     /// <summary>The text has ended: what was held back is settled.</summary>
     /// <returns>The rest.</returns>
-    public string End() => Give(_text.Length);
+    public string End()
+    {
+        if (atOnce)
+            _text = Decoded();
+        return Give(_text.Length);
+    }
+
+    private string Decoded() => tokenizer.Decode(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_ids), skipSentinels: true);
 
     private string Give(int end)
     {

@@ -57,6 +57,9 @@ public sealed record EvaluationResult
     /// <summary>The model's answers, in the same order.</summary>
     public required IReadOnlyList<string> Predictions { get; init; }
 
+    /// <summary>Log probability of each answer, its end included, under the model behind its prompt (divided by its length where beams were searched); empty where answers came from elsewhere.</summary>
+    public IReadOnlyList<double> LogProbs { get; init; } = [];
+
     /// <summary>Score by metric; empty where the examples name no metric.</summary>
     public required IReadOnlyList<KeyValuePair<string, double>> Scores { get; init; }
 

@@ -44,6 +44,7 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
         options.Validate();
         Item[] items = Order(jobs, prompts, options);
         string[][] answers = [.. jobs.Select(j => new string[j.Examples.Count])];
+        double[][] logProbs = [.. jobs.Select(j => new double[j.Examples.Count])];
         int[] unfinished = new int[jobs.Count];
         for (int done = 0; done < items.Length;)
         {
@@ -54,6 +55,7 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
             {
                 Item item = batch[i];
                 int[] ids = sequences[i][0].Ids;
+                logProbs[item.Job][item.Example] = sequences[i][0].Score;
                 if (ids.Length >= item.Limit)
                 {
                     // A neighbour's limit may be higher than its own.
@@ -65,7 +67,7 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
             done += count;
             progress?.Invoke(done, items.Length);
         }
-        return [.. jobs.Select((job, j) => Score(job.Examples, answers[j], unfinished[j]))];
+        return [.. jobs.Select((job, j) => Score(job.Examples, answers[j], unfinished[j]) with { LogProbs = logProbs[j] })];
     }
 
     /// <summary>Scores answers that are there already.</summary>

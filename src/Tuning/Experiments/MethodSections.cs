@@ -122,6 +122,8 @@ public sealed record MsfSection
     internal void Validate()
     {
         MethodChecks.Training("msf", Optimizer, Training);
+        if (Optimizer.Name != OptimizerKind.AdamW)
+            throw new ArgumentException("msf.optimizer.name is \"adafactor\", expected \"adamw\": the subspace's gradients are never stored, and only AdamW is written for that.");
         if (!LanguageModelLoss && !ReconstructionLoss)
             throw new ArgumentException("msf.language_model_loss and msf.reconstruction_loss are both false, which leaves no loss; expected at least one of them to be true.");
     }
@@ -171,7 +173,12 @@ public sealed record IstSection
     /// <summary>The section with what its search does not read at the defaults: so that it makes no result stale.</summary>
     internal IstSection Effective() => this with { Population = Search == IstSearch.CmaEs ? Population : new IstSection().Population, Optimizer = Search == IstSearch.Gradient ? Optimizer : new IstSection().Optimizer };
 
-    internal void Validate() => MethodChecks.Training("ist", Optimizer, Training);
+    internal void Validate()
+    {
+        MethodChecks.Training("ist", Optimizer, Training);
+        if (Search == IstSearch.CmaEs && InitStd == 0)
+            throw new ArgumentException("ist.init_std is 0 with search \"cma_es\", expected a number above 0: it is the spread of the first generation.");
+    }
 }
 
 /// <summary>What an experiment decides itself must not be said a second time in a method's section.</summary>

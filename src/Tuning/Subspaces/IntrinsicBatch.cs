@@ -71,7 +71,7 @@ public sealed class IntrinsicBatch : IDisposable
     /// <returns>A copy.</returns>
     public float[] Vector(int run) => Row(_z.Tensor, run).ToArray<float>();
 
-    /// <summary>The gradient at a run's vector after <see cref="Backward"/>.</summary>
+    /// <summary>The gradient at a run's vector after <see cref="Backward()"/>.</summary>
     /// <param name="run">0 to <see cref="Runs"/> - 1.</param>
     /// <returns>A copy.</returns>
     public float[] VectorGradient(int run) => Row(_dz.Tensor, run).ToArray<float>();
@@ -114,8 +114,11 @@ public sealed class IntrinsicBatch : IDisposable
             if (_stopped[run] is not null)
                 Elementwise.Fill(device, gradient, gradient.Elements, 0);
         }
-        _subspace.DecodeBackward(_dPrompts.Tensor, Runs, _dz.Tensor, _scales);
+        Backward();
     }
+
+    /// <summary>Gradients at all vectors from <see cref="PromptGradients"/>, whatever they are: for a caller that looks at every run's norm itself.</summary>
+    public void Backward() => _subspace.DecodeBackward(_dPrompts.Tensor, Runs, _dz.Tensor, _scales);
 
     /// <inheritdoc/>
     public void Dispose()

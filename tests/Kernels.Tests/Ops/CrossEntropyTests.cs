@@ -166,11 +166,11 @@ public abstract class CrossEntropyTests<TDevice> : OpTests<TDevice>
     public void ImpossibleLabelsAndSmoothingAreNamed()
     {
         Tensor x = Upload(new float[6]), loss = Upload(new double[2]);
-        var e = Assert.Throws<ArgumentException>(() => CrossEntropy.Forward(Device, x, Upload([0, 3]), loss, 2, 3, TokenLoss.Plain));
+        var e = Refusal(() => CrossEntropy.Forward(Device, x, Upload([0, 3]), loss, 2, 3, TokenLoss.Plain));
         Assert.StartsWith("CrossEntropy.Forward: labels[1] is 3, expected 0 to V - 1 = 2, or -100 to ignore the row.", e.Message);
         e = Assert.Throws<ArgumentException>(() => CrossEntropy.Forward(Device, x, Upload([0, 1]), loss, 2, 3, new TokenLoss(-100, 1.5)));
         Assert.StartsWith("CrossEntropy.Forward: options.LabelSmoothing is 1.5, expected 0 to 1.", e.Message);
-        e = Assert.Throws<ArgumentException>(() => CrossEntropy.GroupLoss(Device, loss, loss, Upload([0, 2]), loss, 2, 1, 2));
+        e = Refusal(() => CrossEntropy.GroupLoss(Device, loss, loss, Upload([0, 2]), loss, 2, 1, 2));
         Assert.StartsWith("CrossEntropy.GroupLoss: groups[1] is 2, expected 0 to groupCount - 1 = 1.", e.Message);
     }
 }

@@ -78,7 +78,7 @@ public abstract class LayoutTests<TDevice> : OpTests<TDevice>
         int[] from = [10, -1, 0, 10];
         for (int i = 0; i < actual.Length; i++)
             Assert.Equal(from[i / D] < 0 ? old[i] : Rounded(table[from[i / D] * D + i % D], type), actual[i]);
-        var e = Assert.Throws<ArgumentException>(() => EmbeddingGather.Forward(Device, t, Upload([0, 11]), y.Slice(0, 2 * D), 2, V, D));
+        var e = Refusal(() => EmbeddingGather.Forward(Device, t, Upload([0, 11]), y.Slice(0, 2 * D), 2, V, D));
         Assert.StartsWith("EmbeddingGather.Forward: ids[1] is 11, expected 0 to V - 1 = 10", e.Message);
     }
 
@@ -125,7 +125,7 @@ public abstract class LayoutTests<TDevice> : OpTests<TDevice>
     public void APlaceOutsideIsNamed()
     {
         Tensor prompts = Upload(new float[6]), y = Upload(new float[8]);
-        var e = Assert.Throws<ArgumentException>(() => PromptGather.Forward(Device, prompts, Upload([1, 3, 0]), y, 3, 1, 4, 2));
+        var e = Refusal(() => PromptGather.Forward(Device, prompts, Upload([1, 3, 0]), y, 3, 1, 4, 2));
         Assert.StartsWith("PromptGather.Forward: places[0] is (first 1, length 3, position 0), expected a range inside 3 prompt rows and inside 4 positions.", e.Message);
     }
 

@@ -175,9 +175,11 @@ public sealed unsafe class FrozenT5ShapeTests
         using MemoryCheckpoint checkpoint = MemoryCheckpoint.Random(OddShapes.OneHead, seed: 12);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = 1 });
         using PromptMemory prompts = Prompts(model);
-        T5Batch batch = Ragged(model.Config);
-        Step();
-        Step();
+        // The longer one first: afterwards no buffer grows. Then they take turns, as batches of different lengths do in training.
+        T5Batch[] batches = [Ragged(model.Config, targets: 9), Ragged(model.Config)];
+        int turn = 0;
+        for (int i = 0; i < 4; i++)
+            Step();
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < 10; i++)
             Step();
@@ -187,6 +189,7 @@ public sealed unsafe class FrozenT5ShapeTests
 
         void Step()
         {
+            T5Batch batch = batches[turn++ % 2];
             model.Score(model.Encode(batch, prompts.Table, TapeDetail.Sublayers), batch, TapeDetail.Sublayers);
         }
     }

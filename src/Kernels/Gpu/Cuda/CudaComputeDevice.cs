@@ -1,0 +1,149 @@
+// An NVIDIA GPU: the accelerator, its memory and its copies. Deliberately not the kernels, which any ILGPU device runs. It has a context of its own:
+// sharing ONNX Runtime's primary context is to be proven on a machine with a GPU first (docs/decisions/gpu.md).
+using System.Reflection;
+using System.Runtime.InteropServices;
+using ILGPU;
+using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+
+namespace IptNative.Kernels.Gpu;
+
+/// <summary>An NVIDIA GPU.</summary>
+internal sealed unsafe class CudaComputeDevice : IlgpuDevice
+{
+    // Eight warps: enough to hide latency at four groups a multiprocessor, and the matrix product's and attention's tile.
+    private const int ThreadsOfGroup = 256;
+    private static int s_resolverIsSet;
+
+    private readonly Context? _context;
+    private readonly CudaAccelerator _cuda;
+    private readonly CuBlas? _cublas;
+
+    /// <summary>A device on an accelerator that exists.</summary>
+    /// <param name="accelerator">Where kernels run.</param>
+    /// <param name="context">Disposed with the device, and the accelerator too; null where both belong to another.</param>
+    /// <param name="compute">Precision of the operands of matrix products that do not say their own.</param>
+    internal CudaComputeDevice(CudaAccelerator accelerator, Context? context, ComputeType compute)
+        : base(accelerator, ThreadsOfGroup, owns: context is not null, compute)
+    {
+        _context = context;
+        _cuda = accelerator;
+        Name = $"cuda:{accelerator.DeviceId}";
+        if (CuBlasLibrary.Find() is { } library)
+            _cublas = new CuBlas(library, ((CudaStream)accelerator.DefaultStream).StreamPtr);
+    }
+
+    /// <inheritdoc/>
+    public override string Name { get; }
+
+    /// <summary>bf16 and tf32 tensor cores.</summary>
+    public bool HasTensorCores => _cuda.Architecture.Major >= 8;
+
+    /// <summary>Opens GPU <paramref name="ordinal"/>, which the driver shows.</summary>
+    /// <exception cref="NotSupportedException">ILGPU cannot use it.</exception>
+    public static CudaComputeDevice Open(int ordinal, ComputeType compute)
+    {
+        (Context context, CudaAccelerator accelerator) = Create(ordinal);
+        return new CudaComputeDevice(accelerator, context, compute);
+    }
+
+    /// <summary>ILGPU's context and accelerator for a GPU, with the settings that the kernels were read in.</summary>
+    /// <exception cref="NotSupportedException">ILGPU cannot use it.</exception>
+    internal static (Context Context, CudaAccelerator Accelerator) Create(int ordinal)
+    {
+        FindDriver();
+        Context context = Context.Create(builder => builder.Cuda().Optimize(OptimizationLevel.O2).Inlining(InliningMode.Aggressive).Math(MathMode.Default));
+        foreach (CudaDevice device in context.GetCudaDevices())
+        {
+            if (device.DeviceId == ordinal)
+                return (context, device.CreateCudaAccelerator(context));
+        }
+        int seen = context.GetCudaDevices().Count;
+        context.Dispose();
+        throw new NotSupportedException($"--device cuda:{ordinal}: the driver shows this GPU, ILGPU {Context.Version} finds {seen} that it can compile for. Is its architecture newer than ILGPU knows?");
+    }
+
+    /// <inheritdoc/>
+    public override void Upload(ReadOnlySpan<byte> source, nint target)
+    {
+        fixed (byte* from = source)
+            Copy(target, (nint)from, source.Length);
+    }
+
+    /// <inheritdoc/>
+    public override void Download(nint source, Span<byte> target)
+    {
+        fixed (byte* to = target)
+            Copy((nint)to, source, target.Length);
+        _cuda.DefaultStream.Synchronize();
+    }
+
+    /// <inheritdoc/>
+    public override void Multiply(in GemmArgs args)
+    {
+        if (_cublas is { } cublas && CuBlas.Fits(args))
+        {
+            _cuda.Bind();
+            cublas.Run(this, args);
+            return;
+        }
+        if (args.ComputesIn(this) == ComputeType.BF16 && HasTensorCores && TensorGemm.Fits(args))
+            TensorGemm.Run(this, args);
+        else
+            base.Multiply(args);
+    }
+
+    /// <inheritdoc/>
+    protected override MemoryBuffer AllocateRaw(Accelerator accelerator, long length, int elementSize, string purpose)
+    {
+        try
+        {
+            return accelerator.AllocateRaw(length, elementSize);
+        }
+        catch (AcceleratorException e)
+        {
+            throw new InsufficientMemoryException(
+                $"{purpose}: taking {length * elementSize} bytes on {Name} failed; {_cuda.GetFreeMemory()} of {_cuda.MemorySize} bytes are free. Largest so far: {LargestBuffers()}. "
+                + "Use a smaller batch, a smaller weight dtype or a leaner activation tape.", e);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+            _cublas?.Dispose();
+        base.Dispose(disposing);
+        if (disposing)
+            _context?.Dispose();
+    }
+
+    private void Copy(nint target, nint source, long bytes)
+    {
+        if (bytes == 0)
+            return;
+        _cuda.Bind();
+        // From pageable memory the driver returns when it has taken the bytes over.
+        CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.MemcpyAsync(target, source, (nint)bytes, _cuda.DefaultStream));
+    }
+
+    // ILGPU asks for libcuda.so, which a machine without the toolkit's links does not have; on WSL it brings a resolver of its own.
+    private static void FindDriver()
+    {
+        if (OperatingSystem.IsWindows() || Directory.Exists("/usr/lib/wsl/lib") || Interlocked.Exchange(ref s_resolverIsSet, 1) != 0)
+            return;
+        NativeLibrary.SetDllImportResolver(typeof(Context).Assembly, static (string name, Assembly assembly, DllImportSearchPath? path) =>
+        {
+            if (name != "cuda")
+                return 0;
+            foreach (string candidate in CudaDriver.LibraryNames)
+            {
+                if (NativeLibrary.TryLoad(candidate, out nint library))
+                    return library;
+            }
+            return 0;
+        });
+    }
+}

@@ -1,0 +1,77 @@
+// The frozen model of an experiment with what its jobs need of it: passes, evaluator, tokenised samples. Deliberately not: any training.
+using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Forward;
+using IptNative.Model.Tokenizer;
+using IptNative.Tasks.Data;
+using IptNative.Tuning.Data;
+using IptNative.Tuning.Evaluation;
+using IptNative.Tuning.Experiments;
+using IptNative.Tuning.Runs;
+using IptNative.Tuning.Training;
+using Engine = IptNative.Model.Backward.ForwardEngine;
+using SubspaceModel = IptNative.Tuning.Subspaces.ModelIdentity;
+
+namespace IptNative.Tuning.Ipt;
+
+/// <summary>Opened once per experiment.</summary>
+internal sealed class IptModel : IDisposable
+{
+    private readonly ExperimentData _data;
+    private readonly bool _taskPrefix;
+    private readonly Dictionary<(TaskSample Sample, string Split, EncodingOptions Options), EncodedExamples> _encoded = [];
+
+    public IptModel(ExperimentConfig config, ExperimentData data)
+    {
+        if (config.Device is not ("cpu" or "auto"))
+            throw new NotSupportedException($"device is \"{config.Device}\": an experiment computes on the CPU only. Set \"device\": \"cpu\".");
+        (_data, _taskPrefix) = (data, config.Data.TaskPrefix);
+        Checkpoint = Checkpoint.Open(config.Model);
+        Tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(config.Model), Checkpoint.Config.VocabSize);
+        Device = new CpuDevice(config.Threads);
+        // No spinning: its idle threads would take the cores from our own kernels between two passes.
+        Frozen = FrozenT5.Load(Checkpoint, new FrozenT5Options { Threads = config.Threads, Device = Device, AllowSpinning = false });
+        Evaluator = new Evaluator(Frozen, Tokenizer);
+        Identity = SubspaceModel.Of(Checkpoint);
+        Evaluation = RunSettings.Of(config.Evaluation);
+    }
+
+    public Checkpoint Checkpoint { get; }
+
+    public T5Tokenizer Tokenizer { get; }
+
+    public CpuDevice Device { get; }
+
+    public FrozenT5 Frozen { get; }
+
+    public Evaluator Evaluator { get; }
+
+    public EvaluationOptions Evaluation { get; }
+
+    public SubspaceModel Identity { get; }
+
+    public int DModel => Checkpoint.Config.DModel;
+
+    /// <summary>Forward and backward for one batch of jobs: native kernels, whose packed rows pad nothing where tasks of all lengths are mixed.</summary>
+    public (GradientPass Pass, MicroBatchLimit Limit) Pass(LossConfig loss, TrainingConfig training) =>
+        RunSettings.Pass(Checkpoint, Frozen, loss, null, training.MicroBatchSize, Engine.Native);
+
+    /// <summary>A split of a sample as tokens, cut as a method's section says.</summary>
+    public EncodedExamples Encode(TaskSample sample, string split, TrainingConfig training, bool? taskPrefix = null)
+    {
+        var options = new EncodingOptions { TaskPrefix = taskPrefix ?? _taskPrefix, MaxSourceLength = training.MaxSourceLength, MaxTargetLength = training.MaxTargetLength };
+        if (_encoded.TryGetValue((sample, split, options), out EncodedExamples? known))
+            return known;
+        (CrossFitTask task, GymTask gym) = (_data.Load(sample), _data.Task(sample.Task));
+        IReadOnlyList<TaskExample> examples = split switch { "train" => task.Train, "dev" => task.Dev, _ => task.Test };
+        return _encoded[(sample, split, options)] = EncodedExamples.Encode(Tokenizer, gym.Name, examples, options, [gym.Metric], gym.Labels);
+    }
+
+    public void Dispose()
+    {
+        Frozen.Dispose();
+        Device.Dispose();
+        Checkpoint.Dispose();
+    }
+}
