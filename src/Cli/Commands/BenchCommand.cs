@@ -24,12 +24,13 @@ internal static class BenchCommand
         var defaults = new StepBenchmarkOptions();
         var shape = new Option<string>("--shape") { Description = "A published T5 v1.1 size; the weights are random.", DefaultValueFactory = _ => defaults.Shape };
         shape.AcceptOnlyFromAmong([.. T5Shapes.Names]);
-        var activations = new Option<string>("--activations") { Description = "What the forward pass keeps: less is smaller and slower.", DefaultValueFactory = _ => "full" };
-        activations.AcceptOnlyFromAmong("blocks", "sublayers", "full");
+        var activations = new Option<string>("--activations") { Description = "What the forward pass keeps: less is smaller and slower; auto: everything, or what the budget allows.", DefaultValueFactory = _ => "auto" };
+        activations.AcceptOnlyFromAmong("auto", "blocks", "sublayers", "full");
         var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels; auto: ONNX Runtime for f32 weights.", DefaultValueFactory = _ => "auto" };
         forward.AcceptOnlyFromAmong("auto", "ort", "native");
-        var weights = new Option<string>("--weights") { Description = "Read whole before the first step, mapped from the file, or streamed from it block by block.", DefaultValueFactory = _ => "mapped" };
-        weights.AcceptOnlyFromAmong("resident", "mapped", "streamed");
+        var weights = new Option<string>("--weights") { Description = "Read whole before the first step, mapped from the file, or streamed from it block by block; auto: mapped, or streamed where the budget asks for it.", DefaultValueFactory = _ => "auto" };
+        weights.AcceptOnlyFromAmong("auto", "resident", "mapped", "streamed");
+        var budget = new SizeOption("--memory-budget", "Memory that the process may take, for example 700MB: the fastest settings that fit are taken.");
         Option<string> compute = ComputeOption.Create();
         var lengths = new Option<string>("--lengths") { Description = "Source lengths: fixed, or gym: 25 tokens in the mean, 96 the longest. --source does not count then.", DefaultValueFactory = _ => "fixed" };
         lengths.AcceptOnlyFromAmong("fixed", "gym");
@@ -44,7 +45,7 @@ internal static class BenchCommand
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
         {
-            shape, activations, tape, forward, dtype, compute, weights, lengths, batch, prompt, source, target, steps, threads, asJson,
+            shape, activations, tape, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, asJson,
         };
         command.WithExamples(
             "iptnative bench step --shape base --activations full",
@@ -57,9 +58,10 @@ internal static class BenchCommand
                 new StepBenchmarkOptions
                 {
                     Shape = parsed.GetValue(shape)!,
-                    Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
-                    Forward = parsed.GetValue(forward) is "auto" ? null : Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
-                    Weights = Enum.Parse<WeightResidence>(parsed.GetValue(weights)!, ignoreCase: true),
+                    Activations = Word<Activations>(parsed.GetValue(activations)!),
+                    Forward = Word<ForwardEngine>(parsed.GetValue(forward)!),
+                    Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
+                    MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
                     Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
                     Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
@@ -89,26 +91,26 @@ internal static class BenchCommand
     private static void WriteTable(TextWriter output, StepBenchmarkResult r)
     {
         StepBenchmarkOptions o = r.Options;
-        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(o.Weights)}, {Name(o.Compute)} products, {Name(r.Forward)} forward, {Name(o.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}, batch {o.Batch}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
+        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(r.Plan.Request.Residence)}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}, batch {o.Batch}{(r.Plan.Request.Examples < o.Batch ? $" in parts of {r.Plan.Request.Examples}" : "")}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
         output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}; {r.CpuSeconds:f3} s of processor time");
         output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
         output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
         output.WriteLine($"  optimizer {r.OptimizerSeconds,8:f3} s   Adafactor");
         output.WriteLine($"speed       {r.GflopPerSecond,8:f0} GFLOP/s of {r.Gflop:f0} GFLOP that a step needs at least");
         output.WriteLine($"FMA peak    {r.FmaPeak,8:f0} GFLOP/s measured beside the steps: {r.GflopPerSecond / r.FmaPeak:p0} reached");
-        output.WriteLine($"peak memory {r.PeakBytes / 1e6,8:f0} MB resident, mapped weights included; {r.AllocatedBytes} managed bytes allocated in a step");
+        output.WriteLine($"peak memory {r.PeakBytes / 1e6,8:f0} MB resident, mapped weights included (planned {r.Plan.Total / 1e6:f0} MB); {r.AllocatedBytes} managed bytes allocated in a step");
     }
 
     private static void WriteJson(TextWriter output, StepBenchmarkResult r) => JsonOutput.WriteObject(output, json =>
     {
         json.WriteString("shape", r.Options.Shape);
         json.WriteString("dtype", WeightFormats.Name(r.Options.DType));
-        json.WriteString("activations", Name(r.Options.Activations));
+        json.WriteString("activations", Name(r.Plan.Request.Activations));
+        json.WriteString("weights", Name(r.Plan.Request.Residence));
+        json.WriteString("forward", Name(r.Plan.Request.Forward));
         json.WriteString("tape", r.Options.Tape.Name());
-        json.WriteString("weights", Name(r.Options.Weights));
         json.WriteString("compute", Name(r.Options.Compute));
         json.WriteString("lengths", Name(r.Options.Lengths));
-        json.WriteString("forward", Name(r.Forward));
         json.WriteNumber("batch", r.Options.Batch);
         json.WriteNumber("prompt", r.Options.Prompt);
         json.WriteNumber("source", r.Options.Source);
@@ -122,10 +124,15 @@ internal static class BenchCommand
         json.WriteNumber("gflop", r.Gflop);
         json.WriteNumber("gflop_per_s", r.GflopPerSecond);
         json.WriteNumber("fma_peak_gflop_per_s", r.FmaPeak);
+        json.WriteNumber("examples_at_once", r.Plan.Request.Examples);
         json.WriteNumber("peak_bytes", r.PeakBytes);
+        json.WriteNumber("planned_bytes", r.Plan.Total);
         json.WriteNumber("allocated_bytes", r.AllocatedBytes);
         json.WriteNumber("loss", r.Loss);
     });
+
+    private static T? Word<T>(string word)
+        where T : struct, Enum => word == "auto" ? null : Enum.Parse<T>(word, ignoreCase: true);
 
     private static string Name<T>(T value)
         where T : struct, Enum => value.ToString().ToLowerInvariant();

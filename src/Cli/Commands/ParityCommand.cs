@@ -1,6 +1,7 @@
 // `iptnative parity`: our numbers beside those of Hugging Face's PyTorch code, quantity by quantity.
 using System.CommandLine;
 using IptNative.Cli.Terminal;
+using IptNative.Model.Checkpoints;
 using IptNative.Tuning.Parity;
 
 namespace IptNative.Cli.Commands;
@@ -9,19 +10,28 @@ internal static class ParityCommand
 {
     public static Command Create()
     {
-        var fixture = new Argument<string>("fixture") { Description = "Folder of a fixture, for example tests/Goldens/t5v11." };
+        var fixture = new Argument<string?>("fixture") { Description = "Folder of a fixture, for example tests/Goldens/t5v11.", Arity = ArgumentArity.ZeroOrOne };
         var checkpoint = new Option<string?>("--checkpoint") { Description = "Weights to start from; without it the fixture's own folder decides." };
+        var dtype = new Option<string?>("--dtype") { Description = "Compare gradients on a weight format with those on its expansion, and with the checkpoint's own; all: every format. Needs no fixture." };
+        dtype.AcceptOnlyFromAmong(["all", .. WeightFormats.Names]);
         var threads = new ThreadsOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
-        var command = new Command("parity", "Replay a fixture made by Hugging Face's PyTorch code and compare every quantity.") { fixture, checkpoint, threads, asJson };
+        var command = new Command("parity", "Replay a fixture made by Hugging Face's PyTorch code and compare every quantity.") { fixture, checkpoint, dtype, threads, asJson };
         command.WithExamples(
             "iptnative parity tests/Goldens/t5v11",
-            "iptnative parity tests/Goldens/t5v11 --checkpoint tests/Goldens/t5v11/pytorch_model.bin --json");
+            "iptnative parity tests/Goldens/t5v11 --checkpoint tests/Goldens/t5v11/pytorch_model.bin --json",
+            "iptnative parity --checkpoint models/t5-gym-tiny --dtype all");
         command.SetRun((parsed, _) =>
         {
+            if (parsed.GetValue(dtype) is { } format)
+            {
+                string weights = parsed.GetValue(checkpoint) ?? parsed.GetValue(fixture) ?? throw new UsageException("parity --dtype: no checkpoint was given, expected one: --checkpoint models/t5-gym-tiny.");
+                return Formats(weights, format, threads.Of(parsed), parsed.GetValue(asJson));
+            }
+            string folder = parsed.GetValue(fixture) ?? throw new UsageException("parity: no fixture was given, expected its folder, for example tests/Goldens/t5v11; or --checkpoint and --dtype, which compare weight formats.");
             ParityReport report;
             using (new ProgressLine("replaying"))
-                report = ParityRun.Replay(parsed.GetValue(fixture)!, parsed.GetValue(checkpoint), threads.Of(parsed));
+                report = ParityRun.Replay(folder, parsed.GetValue(checkpoint), threads.Of(parsed));
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, report);
@@ -30,6 +40,44 @@ internal static class ParityCommand
             return report.Passed ? ExitCode.Done : ExitCode.Failed;
         });
         return command;
+    }
+
+    private static int Formats(string checkpoint, string format, int threads, bool asJson)
+    {
+        string[] names = format == "all" ? [.. WeightFormats.Names] : [format];
+        IReadOnlyList<FormatDistance> rows;
+        using (new ProgressLine("comparing formats"))
+            rows = FormatParity.Measure(checkpoint, [.. names.Select(n => WeightFormats.Parse(n)!.Value)], threads, Path.GetTempPath()); // Checked by the option.
+        using TextWriter output = StandardOutput.Open();
+        if (asJson)
+        {
+            JsonOutput.WriteObject(output, json =>
+            {
+                json.WriteString("checkpoint", checkpoint);
+                json.WriteBoolean("passed", rows.All(r => r.Passed));
+                json.WriteStartArray("formats");
+                foreach (FormatDistance row in rows)
+                {
+                    json.WriteStartObject();
+                    json.WriteString("dtype", row.Format);
+                    json.WriteNumber("weight_bytes", row.WeightBytes);
+                    json.WriteNumber("to_expanded", row.ToExpanded);
+                    json.WriteNumber("cosine", row.Cosine);
+                    json.WriteNumber("relative_error", row.RelativeError);
+                    json.WriteNumber("loss_difference", row.LossDifference);
+                    json.WriteEndObject();
+                }
+                json.WriteEndArray();
+            }, indented: true);
+        }
+        else
+        {
+            output.WriteLine($"prompt gradients on {checkpoint}: the format's kernels against float32 on its expanded weights, then against the original weights");
+            output.WriteLine($"{"format",-8}{"weights",12}{"to expanded",14}{"tolerance",11}        {"cosine",10}{"rel. error",12}{"loss",10}");
+            foreach (FormatDistance row in rows)
+                output.WriteLine($"{row.Format,-8}{Tuning.Memory.ByteSize.Text(row.WeightBytes),12}{row.ToExpanded,14:0.0e+00}{FormatDistance.Tolerance,11:0.0e+00}  {(row.Passed ? "ok" : "FAILED"),-6}{row.Cosine,10:0.00000}{row.RelativeError,12:0.00000}{row.LossDifference,10:+0.00000;-0.00000}");
+        }
+        return rows.All(r => r.Passed) ? ExitCode.Done : ExitCode.Failed;
     }
 
     private static void WriteTable(TextWriter output, ParityReport report)

@@ -9,17 +9,21 @@ using static IptNative.Model.Blocks.BlockScratch;
 
 namespace IptNative.Model.Backward;
 
+/// <summary>How much of the logits exists at a time.</summary>
+public static class LossChunk
+{
+    /// <summary>Memory for logits: enough rows that the product over W is bound by arithmetic, few enough to stay out of the way.</summary>
+    public const long Bytes = 32 << 20;
+}
+
 /// <summary>Per-token losses and the gradient of the decoder's output.</summary>
 /// <remarks>
 /// Forward   logits = s RMSNorm(x) W^T, s = d_model^-0.5 where the head is tied, else 1;  loss_i = CE(logits_i, label_i);  L = sum_i w_i loss_i
 /// Backward  dlogits from the cross entropy in place;  dn = s dlogits W;  dx = RMSNorm's vjp of dn.
-/// Shapes    x, dx: [RT, D];  labels, w, loss: [RT];  W: [V, D];  logits: at most <see cref="ChunkBytes"/> at a time.
+/// Shapes    x, dx: [RT, D];  labels, w, loss: [RT];  W: [V, D];  logits: at most <see cref="LossChunk.Bytes"/> at a time.
 /// </remarks>
 internal sealed class LossHead(T5Layers layers) : IDisposable
 {
-    /// <summary>Memory for logits: enough rows that the product over W is bound by arithmetic, few enough to stay out of the way.</summary>
-    public const long ChunkBytes = 32 << 20;
-
     private readonly GrowingBuffer _logits = new(layers.Device, DType.F32, "logits");
     private readonly Tensor _lmHead = layers.Weights.Matrix(layers.Config.TieWordEmbeddings ? T5Parameters.Shared : T5Parameters.LmHead);
     private readonly float _scale = layers.Config.TieWordEmbeddings ? 1 / MathF.Sqrt(layers.Config.DModel) : 1;
@@ -41,7 +45,7 @@ internal sealed class LossHead(T5Layers layers) : IDisposable
         RmsNorm.Forward(device, x, layers.DecoderNorm, r, n, rows, d, layers.Config.LayerNormEpsilon);
         int blocks = layers.Encoder.Length + layers.Decoder.Length;
         layers.Enter(blocks, dx.IsEmpty ? -1 : blocks - 1);
-        int most = (int)Math.Clamp(ChunkBytes / (sizeof(float) * (long)v), 1, rows);
+        int most = (int)Math.Clamp(LossChunk.Bytes / (sizeof(float) * (long)v), 1, rows);
         for (int first = 0; first < rows; first += most)
         {
             int count = Math.Min(most, rows - first);

@@ -9,6 +9,7 @@ using IptNative.Model.Config;
 using IptNative.Model.Forward;
 using IptNative.Model.Onnx.Package;
 using IptNative.Optimizers;
+using IptNative.Tuning.Memory;
 
 namespace IptNative.Tuning.Benchmarks;
 
@@ -21,14 +22,17 @@ public sealed record StepBenchmarkOptions
     /// <summary>Stored type of the weights.</summary>
     public DType DType { get; init; } = DType.F32;
 
-    /// <summary>What the forward pass keeps.</summary>
-    public Activations Activations { get; init; } = Activations.Full;
+    /// <summary>What the forward pass keeps; null: everything, or what the budget allows.</summary>
+    public Activations? Activations { get; init; }
 
     /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Choose"/>.</summary>
     public ForwardEngine? Forward { get; init; }
 
-    /// <summary>Where the weights are.</summary>
-    public WeightResidence Weights { get; init; } = WeightResidence.Mapped;
+    /// <summary>Where the weights are; null: mapped, or streamed where the budget asks for it.</summary>
+    public WeightResidence? Weights { get; init; }
+
+    /// <summary>Bytes that the process may hold: the fastest settings that fit are taken, the batch cut where needed. Null: as the other options say.</summary>
+    public long? MemoryBudget { get; init; }
 
     /// <summary>Precision of the products' operands.</summary>
     public ComputeType Compute { get; init; } = ComputeType.F32;
@@ -63,7 +67,7 @@ public sealed record StepBenchmarkOptions
 
 /// <summary>Medians over the timed steps.</summary>
 /// <param name="Options">What was timed.</param>
-/// <param name="Forward">Who computed the forward pass.</param>
+/// <param name="Plan">The settings and the memory that they were expected to take.</param>
 /// <param name="StepSeconds">Whole step.</param>
 /// <param name="ForwardSeconds">Embeddings to the decoder's last block.</param>
 /// <param name="BackwardSeconds">lm_head and loss to the prompt's gradient.</param>
@@ -75,7 +79,7 @@ public sealed record StepBenchmarkOptions
 /// <param name="AllocatedBytes">Managed bytes allocated by the last step on the calling thread.</param>
 /// <param name="Loss">Of the last step.</param>
 public sealed record StepBenchmarkResult(
-    StepBenchmarkOptions Options, ForwardEngine Forward, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds, double CpuSeconds,
+    StepBenchmarkOptions Options, MemoryPlan Plan, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds, double CpuSeconds,
     double Gflop, double FmaPeak, long PeakBytes, long AllocatedBytes, double Loss)
 {
     /// <summary>10^9 operations a second over the whole step.</summary>
@@ -90,6 +94,7 @@ public static class StepBenchmark
     /// <param name="cancel">Stops between two steps.</param>
     /// <returns>The medians.</returns>
     /// <exception cref="ArgumentException">An unknown shape or an impossible number.</exception>
+    /// <exception cref="InsufficientMemoryException">The step does not fit into the budget.</exception>
     /// <exception cref="IOException">No room for the weights.</exception>
     public static StepBenchmarkResult Run(StepBenchmarkOptions options, CancellationToken cancel)
     {
@@ -100,13 +105,15 @@ public static class StepBenchmark
                 throw new ArgumentException($"bench step: found {name} {value}, expected 1 or more.", nameof(options));
         }
         T5Config config = T5Shapes.Named(options.Shape);
+        // Before any byte is written: a budget that cannot be kept is refused at once.
+        MemoryPlan plan = Plan(options, config);
         string folder = Path.Combine(options.WorkFolder, $"iptnative-bench-{Environment.ProcessId}");
         Directory.CreateDirectory(folder);
         try
         {
             RandomPackage.Write(config, folder, options.DType, cancel);
             using Checkpoint checkpoint = Checkpoint.Open(folder, new CheckpointOpenOptions { ReleasePages = true });
-            return Time(options, checkpoint, cancel);
+            return Time(options, plan, checkpoint, cancel);
         }
         finally
         {
@@ -114,13 +121,43 @@ public static class StepBenchmark
         }
     }
 
-    private static StepBenchmarkResult Time(StepBenchmarkOptions options, Checkpoint checkpoint, CancellationToken cancel)
+    /// <summary>The settings of a step and the memory that they will take.</summary>
+    /// <param name="options">What to time.</param>
+    /// <param name="config">The shape.</param>
+    /// <returns>The plan.</returns>
+    /// <exception cref="InsufficientMemoryException">Nothing fits into the budget; the message names the smallest change that does.</exception>
+    public static MemoryPlan Plan(StepBenchmarkOptions options, T5Config config)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        StoredWeights weights = StoredWeights.Of(config, options.DType);
+        WeightResidence residence = options.Weights ?? WeightResidence.Mapped;
+        // ONNX Runtime computes float32 on a CPU.
+        ForwardEngine? forward = options.Forward ?? (options.Compute == ComputeType.BF16 || options.Tape == DType.BF16 ? ForwardEngine.Native : null);
+        var request = new MemoryRequest
+        {
+            Weights = weights,
+            Residence = residence,
+            Forward = forward ?? MemoryPlanner.Engine(weights, residence),
+            Activations = options.Activations ?? Activations.Full,
+            Examples = options.Batch,
+            Source = options.Prompt + SourceLengthTable.Of(options.Lengths, options.Batch, options.Source).Max(),
+            Target = options.Target,
+            LookedUp = (long)options.Batch * (options.Source + options.Target),
+            PromptRows = options.Prompt,
+            Threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads,
+        };
+        return options.MemoryBudget is { } budget
+            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, forward, options.Batch), budget)
+            : MemoryPlan.Of(request);
+    }
+
+    private static StepBenchmarkResult Time(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint, CancellationToken cancel)
     {
         T5Config config = checkpoint.Config;
-        ForwardEngine engine = options.Forward ?? ForwardEngines.Choose(checkpoint, options.Weights, options.Compute, options.Tape).Engine;
+        MemoryRequest settings = plan.Request;
         using var device = new CpuDevice(options.Threads, options.Compute);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = options.Activations, Tape = options.Tape, Forward = engine, Weights = options.Weights });
+        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, Forward = settings.Forward, Weights = settings.Residence });
         long elements = (long)options.Prompt * config.DModel;
         using DeviceBuffer prompt = device.Allocate(DType.F32, elements, "prompt");
         using DeviceBuffer gradient = device.Allocate(DType.F32, elements, "prompt gradient");
@@ -131,10 +168,14 @@ public static class StepBenchmark
         prompt.Tensor.CopyFrom<float>(start);
         var table = new PromptTable(prompt.Tensor, config.DModel, options.Prompt);
         using var adafactor = new Adafactor(device, [new Parameter("prompt", new TensorShape(options.Prompt, config.DModel), prompt.Tensor, gradient.Tensor)], new AdafactorOptions());
-        var batch = new T5Batch();
         int[] lengths = SourceLengthTable.Of(options.Lengths, options.Batch, options.Source);
+        var batches = new List<T5Batch>();
         for (int b = 0; b < options.Batch; b++)
-            batch.Add(Ids(lengths[b]), Ids(options.Target), prompt: 0);
+        {
+            if (b % settings.Examples == 0)
+                batches.Add(new T5Batch());
+            batches[^1].Add(Ids(lengths[b]), Ids(options.Target), prompt: 0);
+        }
         int[] groups = new int[options.Batch];
         double[] weights = [1.0 / (options.Batch * options.Target)], loss = [0];
 
@@ -149,7 +190,13 @@ public static class StepBenchmark
             long before = GC.GetAllocatedBytesForCurrentThread(), begin = Stopwatch.GetTimestamp();
             Elementwise.Fill(device, gradient.Tensor, elements, 0);
             loss[0] = 0;
-            pass.Run(batch, table, groups, weights, loss, gradient.Tensor);
+            double forwardSeconds = 0, backwardSeconds = 0;
+            foreach (T5Batch batch in batches)
+            {
+                pass.Run(batch, table, groups.AsSpan(0, batch.Count), weights, loss, gradient.Tensor);
+                forwardSeconds += pass.ForwardSeconds;
+                backwardSeconds += pass.BackwardSeconds;
+            }
             long updateBegin = Stopwatch.GetTimestamp();
             adafactor.Step(0.3);
             double updateSeconds = Stopwatch.GetElapsedTime(updateBegin).TotalSeconds, seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
@@ -157,7 +204,7 @@ public static class StepBenchmark
             double cpuSeconds = (CpuTime(process) - cpuBefore).TotalSeconds;
             if (step < 0)
                 continue;
-            (whole[step], forward[step], backward[step], update[step], cpu[step]) = (seconds, pass.ForwardSeconds, pass.BackwardSeconds, updateSeconds, cpuSeconds);
+            (whole[step], forward[step], backward[step], update[step], cpu[step]) = (seconds, forwardSeconds, backwardSeconds, updateSeconds, cpuSeconds);
             // Right beside each step: on a shared machine only such a pair can be compared.
             peak[step] = FmaPeak.Measure(device, 0.1);
         }
@@ -168,7 +215,7 @@ public static class StepBenchmark
             flops += one.Forward + one.InputGradient;
         }
         process.Refresh();
-        return new StepBenchmarkResult(options, engine, Median(whole), Median(forward), Median(backward), Median(update), Median(cpu),
+        return new StepBenchmarkResult(options, plan, Median(whole), Median(forward), Median(backward), Median(update), Median(cpu),
             flops * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, loss[0]);
 
         int[] Ids(int count)

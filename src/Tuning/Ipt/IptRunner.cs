@@ -81,12 +81,12 @@ public sealed class IptRunner : IJobRunner
                     loss.Add(train, e % train.Count, i, i);
             }
             // The first step takes memory and compiles; it does not count.
-            loss.Run(tuned.Table, tuned.Gradients);
+            loss.Run(tuned.Table, tuned.Gradients, cancel);
             long begin = Stopwatch.GetTimestamp();
             for (int step = 0; step < Steps; step++)
             {
                 cancel.ThrowIfCancellationRequested();
-                loss.Run(tuned.Table, tuned.Gradients);
+                loss.Run(tuned.Table, tuned.Gradients, cancel);
             }
             double trained = samples.Sum(s => training.BatchSize * training.GradientAccumulation * (_data.MeanPositions(s) + _config.PromptLength));
             double perTrained = Stopwatch.GetElapsedTime(begin).TotalSeconds / (Steps * trained);

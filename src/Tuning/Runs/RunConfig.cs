@@ -3,7 +3,6 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
-using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Tuning.Runs.Options;
 
@@ -32,6 +31,16 @@ public enum KeptActivations
     Full,
 }
 
+/// <summary>Type of the activations that are kept inside sublayers.</summary>
+public enum TapeType
+{
+    /// <summary>float32.</summary>
+    F32,
+
+    /// <summary>bfloat16: half the memory, and rounded.</summary>
+    BF16,
+}
+
 /// <summary>Who computes the forward pass.</summary>
 public enum ForwardEngine
 {
@@ -43,6 +52,22 @@ public enum ForwardEngine
 
     /// <summary>This project's own kernels.</summary>
     Native,
+}
+
+/// <summary>Where frozen weights are.</summary>
+public enum WeightPlace
+{
+    /// <summary>Mapped; streamed where a memory budget asks for it.</summary>
+    Auto,
+
+    /// <summary>Read whole before the first step.</summary>
+    Resident,
+
+    /// <summary>Mapped from the file.</summary>
+    Mapped,
+
+    /// <summary>Streamed from the file block by block.</summary>
+    Streamed,
 }
 
 /// <summary>One option for a help text.</summary>
@@ -59,8 +84,10 @@ public sealed partial record RunConfig
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
 
-    private static readonly (string, DType)[] TapeWords = [("f32", DType.F32), ("bf16", DType.BF16)];
+    private static readonly (string, TapeType)[] TapeWords = [("f32", TapeType.F32), ("bf16", TapeType.BF16)];
     private static readonly (string, ComputeType)[] ComputeWords = [("f32", ComputeType.F32), ("bf16", ComputeType.BF16)];
+    private static readonly (string, WeightPlace)[] WeightWords =
+        [("auto", WeightPlace.Auto), ("resident", WeightPlace.Resident), ("mapped", WeightPlace.Mapped), ("streamed", WeightPlace.Streamed)];
 
     /// <summary>The frozen model: package, checkpoint folder, weight file or Hub name.</summary>
     public string Model { get; init; } = "";
@@ -102,7 +129,13 @@ public sealed partial record RunConfig
     public ComputeType Compute { get; init; } = ComputeType.F32;
 
     /// <summary>Type of the activations that are kept inside sublayers, f32 or bf16.</summary>
-    public DType Tape { get; init; } = DType.F32;
+    public TapeType Tape { get; init; } = TapeType.F32;
+
+    /// <summary>Where the frozen weights are.</summary>
+    public WeightPlace Weights { get; init; } = WeightPlace.Auto;
+
+    /// <summary>Memory that training steps may take, with a unit: 6GiB. Null: half of what is free.</summary>
+    public string? MemoryBudget { get; init; }
 
     /// <summary>The run folder.</summary>
     public string Output { get; init; } = "";
@@ -191,8 +224,12 @@ public sealed partial record RunConfig
         Prompt.Validate();
         Optimizer.Validate(Training.Steps);
         Training.Validate();
-        if (Forward == ForwardEngine.Ort && (Compute == ComputeType.BF16 || Tape == DType.BF16))
+        if (Forward == ForwardEngine.Ort && (Compute == ComputeType.BF16 || Tape == TapeType.BF16))
             throw new ArgumentException($"forward is ort and {(Compute == ComputeType.BF16 ? "compute" : "tape")} is bf16, expected f32 with it: ONNX Runtime computes float32 on a CPU. Set \"forward\" to auto or native.");
+        if (MemoryBudget is { } budget)
+            Memory.ByteSize.Parse(budget);
+        if (Weights == WeightPlace.Streamed && Forward == ForwardEngine.Ort)
+            throw new ArgumentException("weights is \"streamed\" and forward is \"ort\", which binds all weights at once. Set \"forward\": \"native\".");
         if (!DeviceName().IsMatch(Device))
             throw new ArgumentException($"device is \"{Device}\", expected auto, cpu, cuda or cuda:n.");
     }
@@ -215,6 +252,8 @@ public sealed partial record RunConfig
         Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
         Compute = v.Choice("compute", Compute, ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
         Tape = v.Choice("tape", Tape, TapeWords, "Type of the activations that are kept inside sublayers; bf16 needs our own forward pass."),
+        Weights = v.Choice("weights", Weights, WeightWords, "Where the frozen weights are: streamed holds one block at a time.", Affects.Rounding),
+        MemoryBudget = v.Text("memory_budget", MemoryBudget, "Memory that training steps may take, with a unit (6GiB); null plans with half of what is free.", Affects.Rounding),
         Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",
     };
 

@@ -4,6 +4,7 @@ using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
 using IptNative.Tuning.Evaluation;
+using IptNative.Tuning.Memory;
 using IptNative.Tuning.Runs;
 using Engine = IptNative.Model.Backward.ForwardEngine;
 
@@ -11,6 +12,9 @@ namespace IptNative.Tuning.Training;
 
 internal static class RunSettings
 {
+    // Source positions, prompt included.
+    private const int CommonLength = 256;
+
     /// <summary>Evaluation as the options say; 0 leaves the choice to the evaluator.</summary>
     public static EvaluationOptions Of(EvaluationConfig config)
     {
@@ -25,13 +29,16 @@ internal static class RunSettings
     /// <summary>Forward and backward within the free memory.</summary>
     public static (GradientPass Pass, MicroBatchLimit Limit) Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, Activations? wanted, int microBatchSize, Engine engine)
     {
-        ActivationPlan plan = ActivationPlan.For(checkpoint.Config, wanted, microBatchSize, ActivationPlan.FreeBytes());
+        // Lengths differ from batch to batch: what fits is counted in examples of a common length and then taken as positions.
+        var request = new MemoryRequest { Weights = StoredWeights.Of(checkpoint), Source = CommonLength, Target = CommonLength / 8, PromptRows = CommonLength };
+        var free = new MemoryFreedom(wanted, WeightResidence.Mapped, engine, StepPlan.EnoughPositions / CommonLength);
+        StepPlan plan = StepPlan.For(request, free, null, StepPlan.FreeBytes()).Plan;
         var pass = new GradientPass(checkpoint, model, new GradientOptions
         {
             Activations = plan.Activations,
             Forward = engine,
             Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
         });
-        return (pass, plan.Limit);
+        return (pass, plan.Limit with { Examples = microBatchSize == 0 ? int.MaxValue : microBatchSize });
     }
 }

@@ -1,6 +1,7 @@
 // A whole prompt-tuning run from its options: model, tasks, prompts, training, test scores, baselines, result. Deliberately not: the terminal.
 using System.Diagnostics;
 using System.Globalization;
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
@@ -10,6 +11,7 @@ using IptNative.Model.Tokenizer;
 using IptNative.Tasks.Data;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
+using IptNative.Tuning.Memory;
 using IptNative.Tuning.Prompts;
 using IptNative.Tuning.Runs;
 
@@ -62,7 +64,7 @@ public sealed class TrainRun
             throw new NotSupportedException($"device is \"{_config.Device}\": this build computes on the CPU only. Set \"device\": \"cpu\".");
         // Small things first: a mistake in a task should not wait for the model.
         TaskData[] tasks = [.. _config.Tasks.Select(Load)];
-        using Checkpoint checkpoint = Checkpoint.Open(_config.Model);
+        using Checkpoint checkpoint = Checkpoint.Open(_config.Model, new CheckpointOpenOptions { ReleasePages = true });
         T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(_config.Model), checkpoint.Config.VocabSize);
         IReadOnlyList<RunRow> rows = _config.Rows();
         using RunFolder folder = RunFolder.Open(_config, Inputs(checkpoint, tasks), resume);
@@ -71,16 +73,16 @@ public sealed class TrainRun
 
         using var device = new CpuDevice(_config.Threads, _config.Compute);
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
-        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false });
-        ActivationPlan? remembered = folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text)
-            ? ActivationPlan.Remembered(text, checkpoint.Config, Wanted(), _config.Training.MicroBatchSize) : null;
-        ActivationPlan plan = remembered ?? ActivationPlan.For(checkpoint.Config, Wanted(), _config.Training.MicroBatchSize, ActivationPlan.FreeBytes());
-        (Model.Backward.ForwardEngine engine, string reason) = Engine(checkpoint);
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false, ExpandQuantised = _note });
+        Prompt[] initial = Initial(checkpoint, tokenizer, tasks, rows);
+        TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
+        StepPlan plan = Plan(checkpoint, training, initial, folder);
         using var pass = new GradientPass(checkpoint, model, new GradientOptions
         {
             Activations = plan.Activations,
-            Tape = _config.Tape,
-            Forward = engine,
+            Tape = Tape,
+            Forward = plan.Forward,
+            Weights = plan.Weights,
             Loss = TokenLoss.Plain with { LabelSmoothing = (float)_config.Loss.LabelSmoothing, ZLoss = (float)_config.Loss.ZLoss },
         });
         var evaluator = new Evaluator(model, tokenizer);
@@ -91,10 +93,8 @@ public sealed class TrainRun
             MaxTargetLength = _config.Evaluation.MaxLength == 0 ? null : _config.Evaluation.MaxLength,
         };
 
-        Prompt[] initial = Initial(checkpoint, tokenizer, tasks, rows);
         using var tuned = new DirectPrompts(device, initial);
-        TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
-        Report(tasks, training, initial, plan, engine, reason);
+        Report(tasks, training, initial, plan);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
         var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit, Remembered = new Dictionary<string, string> { [PlanKey] = plan.ToText() } };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
@@ -107,6 +107,8 @@ public sealed class TrainRun
         folder.WriteResult(result);
         return new TrainRunReport(result, outcomes, folder.Path);
     }
+
+    private DType Tape => _config.Tape == TapeType.BF16 ? DType.BF16 : DType.F32;
 
     private TaskData Load(TaskConfig task)
     {
@@ -148,20 +150,55 @@ public sealed class TrainRun
         return inputs;
     }
 
-    private Activations? Wanted() => _config.Activations switch
+    // What the options leave open is chosen by the memory there is; a resumed run computes as it did before.
+    private StepPlan Plan(Checkpoint checkpoint, TrainingRow[] rows, Prompt[] prompts, RunFolder folder)
     {
-        KeptActivations.Blocks => Activations.Blocks,
-        KeptActivations.Sublayers => Activations.Sublayers,
-        KeptActivations.Full => Activations.Full,
-        _ => null,
-    };
-
-    private (Model.Backward.ForwardEngine Engine, string Reason) Engine(Checkpoint checkpoint) => _config.Forward switch
-    {
-        Runs.ForwardEngine.Ort => (Model.Backward.ForwardEngine.Ort, "as asked"),
-        Runs.ForwardEngine.Native => (Model.Backward.ForwardEngine.Native, "as asked"),
-        _ => ForwardEngines.Choose(checkpoint, WeightResidence.Mapped, _config.Compute, _config.Tape),
-    };
+        int together = _config.Training.MicroBatchSize == 0 ? checked(_config.Training.BatchSize * rows.Length) : _config.Training.MicroBatchSize;
+        Model.Backward.ForwardEngine? forward = _config.Forward switch
+        {
+            Runs.ForwardEngine.Ort => Model.Backward.ForwardEngine.Ort,
+            Runs.ForwardEngine.Native => Model.Backward.ForwardEngine.Native,
+            _ => null,
+        };
+        Activations? activations = _config.Activations switch
+        {
+            KeptActivations.Blocks => Activations.Blocks,
+            KeptActivations.Sublayers => Activations.Sublayers,
+            KeptActivations.Full => Activations.Full,
+            _ => null,
+        };
+        WeightResidence? residence = _config.Weights switch
+        {
+            WeightPlace.Resident => WeightResidence.Resident,
+            WeightPlace.Mapped => WeightResidence.Mapped,
+            WeightPlace.Streamed => WeightResidence.Streamed,
+            _ => null,
+        };
+        // Without a budget ONNX Runtime computes what it can read, as `auto` says.
+        if (forward is null && (_config.MemoryBudget is null && residence != WeightResidence.Streamed || _config.Compute == ComputeType.BF16 || _config.Tape == TapeType.BF16))
+        {
+            (forward, string reason) = ForwardEngines.Choose(checkpoint, residence ?? WeightResidence.Mapped, _config.Compute, Tape);
+            if (forward == Model.Backward.ForwardEngine.Native)
+                _note($"forward by our own kernels: {reason}.");
+        }
+        var free = new MemoryFreedom(activations, residence, forward, together);
+        if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) && StepPlan.Remembered(text, free) is { } remembered)
+            return remembered;
+        int prompt = prompts.Max(p => p.Length);
+        var request = new MemoryRequest
+        {
+            Weights = StoredWeights.Of(checkpoint),
+            Source = prompt + Math.Max(1, rows.Max(r => r.Train.LongestInput)),
+            Target = Math.Max(1, rows.Max(r => r.Train.LongestAnswer)),
+            PromptRows = prompts.Sum(p => (long)p.Length),
+            Threads = _config.Threads == 0 ? Environment.ProcessorCount : _config.Threads,
+            // Tokenizer and data are there already; what the first step still loads is a few MB of code.
+            RuntimeBytes = Math.Max(MemoryPlan.Runtime, Environment.WorkingSet + (20 << 20)),
+        };
+        (StepPlan plan, MemoryPlan memory) = StepPlan.For(request, free, _config.MemoryBudget is { } budget ? ByteSize.Parse(budget) : null, StepPlan.FreeBytes());
+        _note($"memory plan{(_config.MemoryBudget is { } said ? $" for {said}" : "")}: {MemoryPlanner.Describe(memory)}.");
+        return plan;
+    }
 
     private EncodedExamples Encode(T5Tokenizer tokenizer, TaskData[] tasks, int index, string split)
     {
@@ -218,7 +255,7 @@ public sealed class TrainRun
         return prompts;
     }
 
-    private void Report(TaskData[] tasks, TrainingRow[] rows, Prompt[] prompts, ActivationPlan plan, Model.Backward.ForwardEngine engine, string reason)
+    private void Report(TaskData[] tasks, TrainingRow[] rows, Prompt[] prompts, StepPlan plan)
     {
         for (int i = 0; i < tasks.Length; i++)
         {
@@ -230,7 +267,7 @@ public sealed class TrainRun
         string lengths = string.Join(", ", prompts.Select(p => p.Length).Distinct().Order());
         string rate = _config.Optimizer.LearningRate.ToString(CultureInfo.InvariantCulture);
         _note($"{rows.Length} {(rows.Length == 1 ? "prompt" : "prompts")} of {lengths} rows, {_config.Training.Steps} steps of {_config.Training.BatchSize * _config.Training.GradientAccumulation} examples each, {_config.Optimizer.Name} at {rate}; run folder {_config.Output}.");
-        _note($"forward by {(engine == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")} ({reason}), {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Positions} positions at once.");
+        _note($"forward by {(plan.Forward == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")}, {plan.Weights.ToString().ToLowerInvariant()} weights, {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Examples} examples at once.");
         if (_config.Compute == ComputeType.BF16)
             _note($"bf16 products: {MachineCodeStatus.Current.Detail}. Answers are generated by ONNX Runtime in float32.");
     }

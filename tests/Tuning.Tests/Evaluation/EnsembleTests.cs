@@ -9,7 +9,7 @@ namespace IptNative.Tuning.Tests.Evaluation;
 public sealed class EnsembleTests(TinyModel tiny) : IClassFixture<TinyModel>
 {
     private EncodedExamples Examples(params string[] answers) => EncodedExamples.Encode(tiny.Tokenizer, "colours",
-        [.. answers.Select((a, i) => new TaskExample($"text {i}", [a]))], new EncodingOptions(), ["accuracy"], ["red", "green", "blue"]);
+        [.. answers.Select((a, i) => new TaskExample($"text {i}", [a]))], new EncodingOptions(), ["em"], ["red", "green", "blue"]);
 
     private static EvaluationResult Member(EncodedExamples examples, double logProb, params string[] predictions) =>
         Evaluator.Score(examples, predictions) with { LogProbs = [.. predictions.Select(_ => logProb)] };

@@ -41,7 +41,7 @@ public sealed class TaskTransferTests(TinyModel tiny) : IClassFixture<TinyModel>
         EncodedExamples real = EncodedExamples.Encode(tiny.Tokenizer, task, "test", new EncodingOptions { TaskPrefix = true }, limit: 12);
         // The same task with other words for its labels: the model's answers are wrong until they are translated.
         EncodedExamples renamed = EncodedExamples.Encode(tiny.Tokenizer, task.Name, [.. real.Examples.Select(e => new TaskExample(e.Input, [.. e.Answers.Select(a => "class " + a)]))],
-            new EncodingOptions { TaskPrefix = true }, ["accuracy"], [.. task.Labels.Select(l => "class " + l)]);
+            new EncodingOptions { TaskPrefix = true }, ["em"], [.. task.Labels.Select(l => "class " + l)]);
         var evaluator = new Evaluator(tiny.Frozen, tiny.Tokenizer);
         double Score(Dictionary<string, string> words) => TaskTransfer.Measure(evaluator, null, [new TransferSource("none", [])], [new TransferTarget(renamed, words)]).Scores[0][0].Mean;
         EvaluationResult plain = evaluator.Evaluate([new EvaluationJob(real)])[0];

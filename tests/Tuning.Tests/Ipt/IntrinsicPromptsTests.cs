@@ -1,7 +1,7 @@
 using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Forward;
-using IptNative.Optimizers;
+using IptNative.Kernels.Ops;
 using IptNative.Tasks.Data;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;

@@ -1,6 +1,7 @@
 // Whole runs with their folders: going on after an interruption, and what a step costs the garbage collector.
 using System.Text.Json.Nodes;
 using IptNative.Tuning.Runs;
+using IptNative.Tuning.Memory;
 using IptNative.Tuning.Training;
 using Xunit;
 
@@ -98,17 +99,22 @@ public sealed class TrainRunTests : IDisposable
     public void TheCutOfAStepIsRememberedHoweverMuchMemoryIsFreeLater()
     {
         var config = Model.Config.T5Config.Load(Path.Combine(TinyModel.Folder, "config.json"));
-        ActivationPlan rich = ActivationPlan.For(config, null, 0, 1L << 34), poor = ActivationPlan.For(config, null, 0, 1L << 20);
+        var request = new MemoryRequest { Weights = StoredWeights.Of(config, Kernels.DType.F32), Source = 40, Target = 4 };
+        var free = new MemoryFreedom(null, null, null, 64);
+        StepPlan rich = StepPlan.For(request, free, null, 1L << 34).Plan, poor = StepPlan.For(request, free, null, 1L << 20).Plan;
         Assert.NotEqual(rich.ToText(), poor.ToText());
-        foreach (ActivationPlan plan in (ActivationPlan[])[rich, poor])
+        Assert.Equal((Model.Backward.Activations.Full, 64), (rich.Activations, rich.Limit.Examples));
+        Assert.Equal((Model.Backward.Activations.Blocks, 1), (poor.Activations, poor.Limit.Examples));
+        foreach (StepPlan plan in (StepPlan[])[rich, poor])
         {
-            Assert.Equal(plan, ActivationPlan.Remembered(plan.ToText(), config, null, 0));
-            Assert.Equal(plan with { Limit = plan.Limit with { Examples = 3 } }, ActivationPlan.Remembered(plan.ToText(), config, plan.Activations, 3));
+            Assert.Equal(plan, StepPlan.Remembered(plan.ToText(), free));
+            Assert.Equal(plan, StepPlan.Remembered(plan.ToText(), free with { Activations = plan.Activations, Residence = plan.Weights, Forward = plan.Forward }));
         }
         // Who asks for something else gets it; what is no plan is none.
-        Assert.Null(ActivationPlan.Remembered(rich.ToText(), config, Model.Backward.Activations.Blocks, 0));
-        foreach (string text in (string[])["", "Full", "Full 0", "Full -5", "7 100", "Full 99999999999999999999", "Half 100", "Full 100 1"])
-            Assert.Null(ActivationPlan.Remembered(text, config, null, 0));
+        Assert.Null(StepPlan.Remembered(rich.ToText(), free with { Activations = Model.Backward.Activations.Blocks }));
+        Assert.Null(StepPlan.Remembered(rich.ToText(), free with { MostExamples = 3 }));
+        foreach (string text in (string[])["", "Full", "Full 8192", "Full 0 8 Mapped Ort", "Full 8 -5 Mapped Ort", "2 8 100 Mapped Ort", "Full 8 99999999999999999999 Mapped Ort", "Half 8 100 Mapped Ort", "Full 8 100 Mapped Ort x"])
+            Assert.Null(StepPlan.Remembered(text, free));
     }
 
     [Theory]

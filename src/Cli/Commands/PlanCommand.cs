@@ -1,0 +1,172 @@
+// `iptnative plan`: the memory that a training step will take, without running anything.
+using System.CommandLine;
+using IptNative.Cli.Terminal;
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
+using IptNative.Tuning.Benchmarks;
+using IptNative.Tuning.Memory;
+
+namespace IptNative.Cli.Commands;
+
+internal static class PlanCommand
+{
+    // What products reach of the cores' peak in a whole step, on an idle machine (bench/results.csv).
+    private const double ShareOfPeak = 0.7;
+
+    // CUDA's context, its libraries and the kernels: what a process holds on a device before its first tensor.
+    private const long DeviceRuntime = 600_000_000;
+
+    public static Command Create()
+    {
+        var model = new Option<string?>("--model") { Description = "Package, checkpoint folder, weight file or Hub name; its own formats count." };
+        var shape = new Option<string?>("--shape") { Description = "A published T5 v1.1 size in place of a model." };
+        shape.AcceptOnlyFromAmong([.. T5Shapes.Names]);
+        var dtype = new Option<string>("--dtype") { Description = "Weight format of the shape.", DefaultValueFactory = _ => "f32" };
+        dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
+        Option<string> activations = Words("--activations", "What the forward pass keeps.", "blocks", "sublayers", "full"),
+            weights = Words("--weights", "Where the weights are.", "resident", "mapped", "streamed"),
+            forward = Words("--forward", "Who computes the forward pass.", "ort", "native");
+        var defaults = new StepBenchmarkOptions();
+        Option<int> batch = Number("--batch", "Examples of a step.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
+            source = Number("--source", "Source tokens of the longest example, beside the prompt.", defaults.Source), target = Number("--target", "Target tokens of the longest example.", defaults.Target);
+        var budget = new SizeOption("--memory-budget", "Memory of the process, for example 6GiB: the fastest settings that fit are planned.");
+        var device = new SizeOption("--device-memory", "Memory of a GPU, for example 16GiB: the fastest settings that fit there are planned.");
+        var table = new Option<bool>("--table") { Description = "Every published size in every format as a Markdown table." };
+        var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
+        var threads = new ThreadsOption();
+        var command = new Command("plan", "Say what a training step will hold in memory, without running it.")
+        {
+            model, shape, dtype, activations, weights, forward, batch, prompt, source, target, budget, device, table, threads, asJson,
+        };
+        command.WithExamples(
+            "iptnative plan --model models/t5-gym-tiny",
+            "iptnative plan --shape xl --dtype int8 --batch 4 --memory-budget 6GiB",
+            "iptnative plan --shape xxl --dtype int4 --batch 1 --device-memory 16GiB");
+        command.SetRun((parsed, _) =>
+        {
+            using TextWriter output = StandardOutput.Open();
+            if (parsed.GetValue(table))
+            {
+                WriteShapes(output, threads.Of(parsed));
+                return ExitCode.Done;
+            }
+            if ((parsed.GetValue(model) is null) == (parsed.GetValue(shape) is null))
+                throw new UsageException("plan: expected either --model DIR or --shape NAME.");
+            if (parsed.GetValue(budget) is not null && parsed.GetValue(device) is not null)
+                throw new UsageException("plan: found --memory-budget and --device-memory, expected one of them: the first is the process' memory, the second a GPU's.");
+            StoredWeights stored = Stored(parsed.GetValue(model), parsed.GetValue(shape), WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value); // Checked by the option.
+            bool onDevice = parsed.GetValue(device) is not null;
+            ForwardEngine? engine = onDevice ? ForwardEngine.Native : Word<ForwardEngine>(parsed.GetValue(forward)!);
+            WeightResidence? residence = Word<WeightResidence>(parsed.GetValue(weights)!);
+            var request = new MemoryRequest
+            {
+                Weights = stored,
+                Residence = residence ?? WeightResidence.Mapped,
+                Forward = engine ?? MemoryPlanner.Engine(stored, residence ?? WeightResidence.Mapped),
+                Activations = Word<Activations>(parsed.GetValue(activations)!) ?? Activations.Full,
+                Examples = Positive(parsed, batch),
+                Source = Positive(parsed, prompt) + Positive(parsed, source),
+                Target = Positive(parsed, target),
+                PromptRows = Positive(parsed, prompt),
+                Threads = threads.Of(parsed) is > 0 and var given ? given : Environment.ProcessorCount,
+                RuntimeBytes = onDevice ? DeviceRuntime : MemoryPlan.Runtime,
+            };
+            long? limit = device.Of(parsed) ?? budget.Of(parsed);
+            MemoryPlan plan = limit is not { } most ? MemoryPlan.Of(request)
+                : MemoryPlanner.Fit(request, new MemoryFreedom(Word<Activations>(parsed.GetValue(activations)!), residence, engine, request.Examples), most);
+            double? seconds = onDevice ? null : Seconds(plan, parsed.GetValue(batch), threads.Of(parsed));
+            if (parsed.GetValue(asJson))
+                WriteJson(output, plan, seconds);
+            else
+                WriteTable(output, plan, limit is null ? "" : onDevice ? $"on a GPU of {ByteSize.Text(limit.Value)}" : $"in {ByteSize.Text(limit.Value)}", seconds);
+            return ExitCode.Done;
+        });
+        return command;
+    }
+
+    private static StoredWeights Stored(string? model, string? shape, DType dtype)
+    {
+        if (shape is not null)
+            return StoredWeights.Of(T5Shapes.Named(shape), dtype);
+        using Checkpoint checkpoint = Checkpoint.Open(model!, new CheckpointOpenOptions { CheckFinite = false }); // One of the two is given: checked above.
+        return StoredWeights.Of(checkpoint);
+    }
+
+    private static double Seconds(MemoryPlan plan, int examples, int threads)
+    {
+        using var cores = new CpuDevice(threads);
+        return plan.Seconds(ShareOfPeak * FmaPeak.Measure(cores, 0.3), examples);
+    }
+
+    private static void WriteTable(TextWriter output, MemoryPlan plan, string where, double? seconds)
+    {
+        output.WriteLine(MemoryPlanner.Describe(plan));
+        foreach (MemoryLine line in plan.Lines)
+            output.WriteLine($"{line.What,-18}{ByteSize.Text(line.Bytes),12}  {line.Detail}");
+        output.WriteLine($"{"peak",-18}{ByteSize.Text(plan.Total),12}  {where}");
+        if (seconds is { } time)
+            output.WriteLine($"{"step",-18}{time,10:0.0} s  estimated at {ShareOfPeak:p0} of these cores' measured peak, weights in memory");
+    }
+
+    private static void WriteJson(TextWriter output, MemoryPlan plan, double? seconds) => JsonOutput.WriteObject(output, json =>
+    {
+        MemoryRequest r = plan.Request;
+        json.WriteString("weights", r.Residence.ToString().ToLowerInvariant());
+        json.WriteString("forward", r.Forward.ToString().ToLowerInvariant());
+        json.WriteString("activations", r.Activations.ToString().ToLowerInvariant());
+        json.WriteNumber("examples_at_once", r.Examples);
+        json.WriteStartObject("bytes");
+        foreach (MemoryLine line in plan.Lines)
+            json.WriteNumber(line.What, line.Bytes);
+        json.WriteEndObject();
+        json.WriteNumber("peak_bytes", plan.Total);
+        if (seconds is { } time)
+            json.WriteNumber("step_s", time);
+    }, indented: true);
+
+    // For the README: what a step of one and of eight examples takes, by size and format.
+    private static void WriteShapes(TextWriter output, int threads)
+    {
+        output.WriteLine("| T5 v1.1 | " + string.Join(" | ", WeightFormats.Names) + " | int4, streamed |");
+        output.WriteLine("|---|" + string.Concat(Enumerable.Repeat("---:|", WeightFormats.Names.Count + 1)));
+        foreach (string shape in T5Shapes.Names)
+        {
+            T5Config config = T5Shapes.Named(shape);
+            output.Write($"| {shape} |");
+            foreach (string format in WeightFormats.Names)
+                output.Write($" {Cell(StoredWeights.Of(config, WeightFormats.Parse(format)!.Value), WeightResidence.Mapped, threads)} |"); // A name of the list.
+            output.WriteLine($" {Cell(StoredWeights.Of(config, DType.U4), WeightResidence.Streamed, threads)} |");
+        }
+    }
+
+    private static string Cell(StoredWeights weights, WeightResidence residence, int threads)
+    {
+        string[] totals = [.. ((int[])[8, 1]).Select(examples => ByteSize.Text(MemoryPlan.Of(new MemoryRequest
+        {
+            Weights = weights,
+            Residence = residence,
+            Activations = Activations.Blocks,
+            Examples = examples,
+            Threads = threads == 0 ? Environment.ProcessorCount : threads,
+        }).Total))];
+        return $"{totals[0]} ({totals[1]})";
+    }
+
+    private static int Positive(ParseResult parsed, Option<int> option) => parsed.GetValue(option) is > 0 and var value ? value
+        : throw new UsageException($"{option.Name} is {parsed.GetValue(option)}, expected 1 or more.");
+
+    private static Option<int> Number(string name, string description, int value) => new(name) { Description = description, DefaultValueFactory = _ => value };
+
+    private static Option<string> Words(string name, string description, params string[] words)
+    {
+        var option = new Option<string>(name) { Description = $"{description} auto: what the memory allows, else the program's defaults.", DefaultValueFactory = _ => "auto" };
+        option.AcceptOnlyFromAmong(["auto", .. words]);
+        return option;
+    }
+
+    private static T? Word<T>(string word)
+        where T : struct, Enum => word == "auto" ? null : Enum.Parse<T>(word, ignoreCase: true);
+}

@@ -1,0 +1,180 @@
+// What a training step will hold, counted from the same sizes that the code allocates by, before anything is allocated. Deliberately not the choice of
+// settings (MemoryPlanner.cs).
+using IptNative.Model.Backward;
+using IptNative.Model.Config;
+
+namespace IptNative.Tuning.Memory;
+
+/// <summary>Settings and sizes of a step.</summary>
+public sealed record MemoryRequest
+{
+    /// <summary>The weights.</summary>
+    public required StoredWeights Weights { get; init; }
+
+    /// <summary>Where they are.</summary>
+    public WeightResidence Residence { get; init; } = WeightResidence.Mapped;
+
+    /// <summary>Who computes the forward pass.</summary>
+    public ForwardEngine Forward { get; init; } = ForwardEngine.Native;
+
+    /// <summary>What is kept of it.</summary>
+    public Activations Activations { get; init; } = Activations.Full;
+
+    /// <summary>Examples computed at once.</summary>
+    public int Examples { get; init; } = 8;
+
+    /// <summary>Source positions of the longest example, prompt included.</summary>
+    public int Source { get; init; } = 228;
+
+    /// <summary>Target tokens of the longest example.</summary>
+    public int Target { get; init; } = 8;
+
+    /// <summary>Source and target tokens looked up in the embedding table during the run; long.MaxValue: any.</summary>
+    public long LookedUp { get; init; } = long.MaxValue;
+
+    /// <summary>Tuned prompt rows of all runs.</summary>
+    public long PromptRows { get; init; } = 100;
+
+    /// <summary>CPU threads.</summary>
+    public int Threads { get; init; } = Environment.ProcessorCount;
+
+    /// <summary>.NET, the program's code and what is already held: tokenizer, data.</summary>
+    public long RuntimeBytes { get; init; } = MemoryPlan.Runtime;
+}
+
+/// <summary>One row of the table.</summary>
+/// <param name="What">Whose memory.</param>
+/// <param name="Bytes">How much at the peak.</param>
+/// <param name="Detail">Of what.</param>
+public readonly record struct MemoryLine(string What, long Bytes, string Detail);
+
+/// <summary>A step's peak memory by purpose.</summary>
+/// <remarks>
+/// Counted as VmHWM counts: mapped file pages are memory. Sources of the numbers: BlockScratch, NativeForward, LossHead, T5LayerAttention, T5LayerFF.
+/// Test: the prediction is within 10 % of what `bench step` measured.
+/// </remarks>
+public sealed class MemoryPlan
+{
+    /// <summary>.NET and the program's code after a step: measured 60 to 66 MB on Linux x64.</summary>
+    public const long Runtime = 64_000_000;
+
+    // ONNX Runtime's library, its two sessions and their graphs.
+    private const long RuntimeLibrary = 45_000_000;
+
+    // A page fault on a cached file maps the pages around it too.
+    private const long FaultBytes = 64 << 10;
+
+    private MemoryPlan(MemoryRequest request, IReadOnlyList<MemoryLine> lines)
+    {
+        Request = request;
+        Lines = lines;
+        foreach (MemoryLine line in lines)
+            Total += line.Bytes;
+    }
+
+    /// <summary>What was planned.</summary>
+    public MemoryRequest Request { get; }
+
+    /// <summary>The table.</summary>
+    public IReadOnlyList<MemoryLine> Lines { get; }
+
+    /// <summary>Peak bytes.</summary>
+    public long Total { get; }
+
+    /// <summary>Counts a step.</summary>
+    /// <param name="request">Settings and sizes.</param>
+    /// <returns>The plan.</returns>
+    public static MemoryPlan Of(MemoryRequest request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        var lines = new List<MemoryLine> { WeightLine(request) };
+        if (request.Forward == ForwardEngine.Ort && request.Weights.ExpandedBytes > 0)
+            lines.Add(new("float32 copies", request.Weights.ExpandedBytes, "of narrower weights, which ONNX Runtime cannot read"));
+        T5Config c = request.Weights.Config;
+        long rows = (long)request.Examples * request.Source, targets = (long)request.Examples * request.Target;
+        lines.Add(new("activation tape", 4 * Tape(c, request.Activations, rows, targets), $"{request.Activations.ToString().ToLowerInvariant()}, {rows} source and {targets} target rows, f32"));
+        lines.Add(new("scratch", 4 * Scratch(request, rows, targets), "one sublayer's projections, and the residual stream's gradients"));
+        long logits = Math.Clamp(LossChunk.Bytes / (4L * c.VocabSize), 1, targets) * c.VocabSize;
+        lines.Add(new("logits", 4 * logits, $"a chunk of {logits / c.VocabSize} of {targets} rows"));
+        if (request.Forward == ForwardEngine.Ort)
+            lines.Add(new("ONNX Runtime", RuntimeLibrary + 4 * Arena(c, request, rows), "library and arena"));
+        lines.Add(new("prompts", 4 * 4 * request.PromptRows * c.DModel, "values, gradients, optimizer, best so far"));
+        lines.Add(new("program", request.RuntimeBytes + Workers(request), ".NET, code, packing memory"));
+        return new MemoryPlan(request, lines);
+    }
+
+    /// <summary>How long a step takes at least on cores of a given rate; what is computed again is counted, overhead is not.</summary>
+    /// <param name="gflopPerSecond">10^9 operations a second that products reach.</param>
+    /// <param name="examples">Examples of the whole step, micro-batches together.</param>
+    /// <returns>Seconds.</returns>
+    public double Seconds(double gflopPerSecond, int examples)
+    {
+        var flops = new T5Flops(Request.Weights.Config, examples, Request.Source, Request.Target);
+        return (flops.Forward + flops.InputGradient + Recomputed(Request.Activations) * flops.Forward) / gflopPerSecond * 1e-9;
+    }
+
+    /// <summary>The forward pass' share that the backward sweep computes again.</summary>
+    /// <param name="activations">What is kept.</param>
+    /// <returns>0 to 1.</returns>
+    public static double Recomputed(Activations activations) => activations switch
+    {
+        // Blocks: all but the last sublayer's output; sublayers: q, k, v and the two wi, that is 5 of 7 products.
+        Activations.Blocks => 0.8,
+        Activations.Sublayers => 0.65,
+        _ => 0,
+    };
+
+    private static MemoryLine WeightLine(MemoryRequest request)
+    {
+        StoredWeights w = request.Weights;
+        // Divided, not multiplied: any number of look-ups may be asked for.
+        long looked = request.LookedUp >= w.EmbeddingBytes / FaultBytes ? w.EmbeddingBytes : request.LookedUp * FaultBytes;
+        string formats = w.Formats;
+        return request.Residence switch
+        {
+            WeightResidence.Streamed => new("weights", Math.Max(w.LargestBytes, looked), $"streamed: the largest block of {ByteSize.Text(w.Bytes)} ({formats})"),
+            WeightResidence.Mapped when !w.Config.TieWordEmbeddings => new("weights", w.Bytes - w.EmbeddingBytes + looked, $"mapped: {formats}"),
+            _ => new("weights", w.Bytes, $"{request.Residence.ToString().ToLowerInvariant()}: {formats}"),
+        };
+    }
+
+    // Floats. As NativeForward.StackMemory lays them out; ONNX Runtime's outputs have the same sizes.
+    private static long Tape(T5Config c, Activations activations, long rows, long targets)
+    {
+        long d = c.DModel, inner = c.InnerDim, ff = (c.IsGated ? 2L : 1) * c.DFf, encoder = c.NumLayers, decoder = c.NumDecoderLayers;
+        // The last outputs and the encoder's normalised one.
+        long kept = (2 * rows + targets) * d;
+        kept += activations == Activations.Blocks ? (encoder * rows + decoder * targets) * d : (2 * encoder * rows + 3 * decoder * targets) * d;
+        if (activations == Activations.Full)
+            kept += encoder * rows * (3 * inner + ff) + decoder * (targets * (4 * inner + ff) + 2 * rows * inner);
+        return kept;
+    }
+
+    // Floats. Each slot grows to the larger of the two stacks' needs.
+    private static long Scratch(MemoryRequest request, long rows, long targets)
+    {
+        T5Config c = request.Weights.Config;
+        long d = c.DModel, most = Math.Max(rows, targets), inner = c.InnerDim;
+        // Norm, inverse RMS, context, one feed-forward gradient; both streams' gradients.
+        long floats = most * (d + 1 + inner + c.DFf) + (rows + targets) * d;
+        if (request.Activations != Activations.Full)
+            floats += most * (3 * inner + (c.IsGated ? 2L : 1) * c.DFf);
+        if (request.Activations == Activations.Blocks)
+            floats += most * d + targets * d;
+        return floats;
+    }
+
+    // Floats. Padded inputs, the whole position bias, attention's probabilities twice, and one sublayer in flight.
+    private static long Arena(T5Config c, MemoryRequest request, long rows)
+    {
+        long bias = (long)c.NumHeads * request.Source * request.Source;
+        return (1 + 2L * request.Examples) * bias + rows * (2L * c.DModel + 3L * c.InnerDim + 2L * c.DFf);
+    }
+
+    // Bytes. Packed operands (CpuScratch), and attention's working memory of one head (WorkerMemory).
+    private static long Workers(MemoryRequest request)
+    {
+        long keys = Math.Max(request.Source, request.Target), k = request.Weights.Config.DKv;
+        return 2_000_000 + request.Threads * (700_000 + 4 * (3 * keys * k + 128 * keys));
+    }
+}

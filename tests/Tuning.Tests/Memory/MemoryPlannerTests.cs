@@ -1,0 +1,93 @@
+// What the planner chooses and refuses. Whether its numbers are those of a run: tests/Cli.Tests/Commands/MemoryPlanTests.
+using IptNative.Kernels;
+using IptNative.Model.Backward;
+using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
+using IptNative.Tuning.Memory;
+using Xunit;
+
+namespace IptNative.Tuning.Tests.Memory;
+
+public sealed class MemoryPlannerTests
+{
+    private static readonly MemoryFreedom Everything = new(null, null, null, 8);
+
+    [Fact]
+    public void LessMemoryIsFilledWithSlowerSettings()
+    {
+        MemoryRequest request = Base(DType.I8);
+        double last = 0;
+        foreach (long budget in (long[])[4_000_000_000, 1_000_000_000, 700_000_000, 500_000_000, 350_000_000, 200_000_000])
+        {
+            MemoryPlan plan = MemoryPlanner.Fit(request, Everything, budget);
+            Assert.True(1.1 * plan.Total <= budget, $"{MemoryPlanner.Describe(plan)} does not fit into {budget}");
+            Assert.Equal(plan.Total, plan.Lines.Sum(l => l.Bytes));
+            double slowness = (2 + MemoryPlan.Recomputed(plan.Request.Activations)) * (1 + 192.0 / (plan.Request.Examples * 228)) * (plan.Request.Residence == WeightResidence.Streamed ? 1.15 : 1);
+            Assert.True(slowness >= last, $"{MemoryPlanner.Describe(plan)} would be faster than what more memory gave");
+            last = slowness;
+        }
+        MemoryPlan rich = MemoryPlanner.Fit(request, Everything, 4_000_000_000);
+        Assert.Equal((Activations.Full, WeightResidence.Mapped, ForwardEngine.Native, 8), (rich.Request.Activations, rich.Request.Residence, rich.Request.Forward, rich.Request.Examples));
+    }
+
+    [Fact]
+    public void WhatTheUserChoseStays()
+    {
+        var free = new MemoryFreedom(Activations.Sublayers, WeightResidence.Streamed, null, 3);
+        MemoryPlan plan = MemoryPlanner.Fit(Base(DType.BF16), free, 2_000_000_000);
+        Assert.Equal((Activations.Sublayers, WeightResidence.Streamed, ForwardEngine.Native, 3), (plan.Request.Activations, plan.Request.Residence, plan.Request.Forward, plan.Request.Examples));
+    }
+
+    [Fact]
+    public void ARefusalNamesTheSmallestChangeThatFits()
+    {
+        MemoryRequest request = Base(DType.I8);
+        string activations = Refusal(new(Activations.Full, WeightResidence.Mapped, ForwardEngine.Native, 8), 500_000_000);
+        Assert.Contains("a step does not fit into 500 MB: mapped weights, native forward, full activations, 1 example at once:", activations, StringComparison.Ordinal);
+        Assert.Contains("Smallest change that fits: --activations auto (", activations, StringComparison.Ordinal);
+        Assert.Contains("Smallest change that fits: --weights streamed (", Refusal(new(null, WeightResidence.Mapped, ForwardEngine.Native, 8), 300_000_000), StringComparison.Ordinal);
+        string hopeless = Refusal(Everything, 50_000_000);
+        Assert.Matches("Smallest change that fits: --memory-budget [0-9]+MB \\(streamed weights, native forward, blocks activations, 1 example at once", hopeless);
+        // And that budget is then enough.
+        string budget = hopeless.Split("--memory-budget ")[1].Split(' ')[0];
+        MemoryPlanner.Fit(request, Everything, ByteSize.Parse(budget));
+
+        string Refusal(MemoryFreedom free, long bytes) => Assert.Throws<InsufficientMemoryException>(() => MemoryPlanner.Fit(request, free, bytes)).Message;
+    }
+
+    [Fact]
+    public void StreamingDoesNotGrowWithTheLayers()
+    {
+        MemoryPlan xxl = MemoryPlan.Of(Base(DType.U4) with { Weights = StoredWeights.Of(T5Shapes.Named("xxl"), DType.U4), Residence = WeightResidence.Streamed, Examples = 1, Source = 84, Target = 8, Activations = Activations.Blocks });
+        Assert.InRange(xxl.Total, 300_000_000, 3_000_000_000);
+        Assert.True(xxl.Request.Weights.Bytes > 9_000_000_000);
+    }
+
+    [Fact]
+    public void FormatsOfACheckpointAndOfAShapeAgree()
+    {
+        using Checkpoint checkpoint = Checkpoint.Open(TinyModel.Folder);
+        StoredWeights a = StoredWeights.Of(checkpoint), b = StoredWeights.Of(checkpoint.Config, DType.F32);
+        Assert.Equal((b.Bytes, b.LargestBytes, b.EmbeddingBytes, b.Formats, 0L, false), (a.Bytes, a.LargestBytes, a.EmbeddingBytes, a.Formats, a.ExpandedBytes, a.IsQuantised));
+        Assert.Equal((ForwardEngine.Ort, ForwardEngine.Native), (MemoryPlanner.Engine(a, WeightResidence.Mapped), MemoryPlanner.Engine(a, WeightResidence.Streamed)));
+    }
+
+    [Theory]
+    [InlineData("6GiB", 6L << 30)]
+    [InlineData("700MB", 700_000_000)]
+    [InlineData("1.5 gb", 1_500_000_000)]
+    [InlineData("12B", 12)]
+    public void SizesAreRead(string text, long bytes) => Assert.Equal(bytes, ByteSize.Parse(text));
+
+    [Theory]
+    [InlineData("6")]
+    [InlineData("GiB")]
+    [InlineData("-1GB")]
+    [InlineData("0MB")]
+    [InlineData("1e5GB")]
+    [InlineData("6 gigs")]
+    public void OtherSizesAreRefused(string text) =>
+        Assert.Equal($"memory: found '{text}', expected a number and a unit, for example 6GiB, 700MB or 1.5GB. (Parameter 'text')", Assert.Throws<ArgumentException>(() => ByteSize.Parse(text)).Message);
+
+    private static MemoryRequest Base(DType format) => new() { Weights = StoredWeights.Of(T5Shapes.Named("base"), format), Threads = 2 };
+}
