@@ -18,6 +18,7 @@ internal static class Program
                 "load" => LoadBench.Run,
                 "start" => StartBench.Run,
                 "tokenizer" => TokenizerBench.Run,
+                "ipt" => IptBench.Run,
                 _ => throw new ArgumentException($"'{options.Bench}' is no benchmark. {BenchOptions.Usage}"),
             };
             run(options, ledger);

@@ -103,7 +103,17 @@ public sealed record MsfSection
     /// <summary>Loss of the language model.</summary>
     public LossConfig Loss { get; init; } = new() { LabelSmoothing = 0.1, ZLoss = 0 };
 
-    internal MsfSection Visit(OptionVisitor v) => new()
+    internal MsfSection Visit(OptionVisitor v) => VisitObjective(v) with
+    {
+        BestPrompt = v.Switch("best_prompt", BestPrompt, "A task's prompt is its best seed's by dev score; otherwise the first seed's."),
+        Seed = v.Int("seed", Seed, 0, "Seed of the first weights and of the batches."),
+        Optimizer = v.Section("optimizer", Optimizer, (o, w) => o.Visit(w), "The optimizer."),
+        Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps and batches; seeds are the experiment's."),
+        Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
+    };
+
+    /// <summary>The options that a run file of its own has too; there, the others are the run's.</summary>
+    internal MsfSection VisitObjective(OptionVisitor v) => this with
     {
         Alpha = v.Number("alpha", Alpha, NumberRange.AtLeast(0), "Weight of the reconstruction loss, in standardised units."),
         Standardise = v.Choice("standardise", Standardise, Standards, "What prompts are divided by before Proj."),
@@ -112,18 +122,19 @@ public sealed record MsfSection
         LanguageModelLoss = v.Switch("language_model_loss", LanguageModelLoss, "The reconstructed prompt's own loss is part of it."),
         ReconstructionLoss = v.Switch("reconstruction_loss", ReconstructionLoss, "The distance to the trained prompts is part of it."),
         BalanceTasks = v.Switch("balance_tasks", BalanceTasks, "Every task equally often; otherwise every example."),
-        BestPrompt = v.Switch("best_prompt", BestPrompt, "A task's prompt is its best seed's by dev score; otherwise the first seed's."),
-        Seed = v.Int("seed", Seed, 0, "Seed of the first weights and of the batches."),
-        Optimizer = v.Section("optimizer", Optimizer, (o, w) => o.Visit(w), "The optimizer."),
-        Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps and batches; seeds are the experiment's."),
-        Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
     };
 
     internal void Validate()
     {
         MethodChecks.Training("msf", Optimizer, Training);
+        ValidateObjective("msf.optimizer");
+    }
+
+    /// <summary>Checks what a run file of its own has too.</summary>
+    internal void ValidateObjective(string optimizer)
+    {
         if (Optimizer.Name != OptimizerKind.AdamW)
-            throw new ArgumentException("msf.optimizer.name is \"adafactor\", expected \"adamw\": the subspace's gradients are never stored, and only AdamW is written for that.");
+            throw new ArgumentException($"{optimizer}.name is \"adafactor\", expected \"adamw\": the subspace's gradients are never stored, and only AdamW is written for that.");
         if (!LanguageModelLoss && !ReconstructionLoss)
             throw new ArgumentException("msf.language_model_loss and msf.reconstruction_loss are both false, which leaves no loss; expected at least one of them to be true.");
     }

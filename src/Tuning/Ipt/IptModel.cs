@@ -18,6 +18,9 @@ namespace IptNative.Tuning.Ipt;
 /// <summary>Opened once per experiment.</summary>
 internal sealed class IptModel : IDisposable
 {
+    /// <summary>Of what a checkpoint remembers: see <see cref="Plan"/>.</summary>
+    public const string PlanKey = "activation_plan";
+
     private readonly ExperimentData _data;
     private readonly bool _taskPrefix;
     private readonly Dictionary<(TaskSample Sample, string Split, EncodingOptions Options), EncodedExamples> _encoded = [];
@@ -53,9 +56,12 @@ internal sealed class IptModel : IDisposable
 
     public int DModel => Checkpoint.Config.DModel;
 
+    /// <summary>How a step of a batch is cut: as a stopped process cut it, or anew from the free memory.</summary>
+    public StepPlan Plan(TrainingConfig training, TrainingState? state) =>
+        RunSettings.Plan(Checkpoint, Engine.Native, null, training.MicroBatchSize, state is not null && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
+
     /// <summary>Forward and backward for one batch of jobs: native kernels, whose packed rows pad nothing where tasks of all lengths are mixed.</summary>
-    public (GradientPass Pass, MicroBatchLimit Limit) Pass(LossConfig loss, TrainingConfig training) =>
-        RunSettings.Pass(Checkpoint, Frozen, loss, null, training.MicroBatchSize, Engine.Native);
+    public GradientPass Pass(LossConfig loss, StepPlan plan) => RunSettings.Pass(Checkpoint, Frozen, loss, plan);
 
     /// <summary>A split of a sample as tokens, cut as a method's section says.</summary>
     public EncodedExamples Encode(TaskSample sample, string split, TrainingConfig training, bool? taskPrefix = null)

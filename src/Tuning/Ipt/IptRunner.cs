@@ -70,33 +70,31 @@ public sealed class IptRunner : IJobRunner
         var start = new PromptInitialiser(_model.Checkpoint, _model.Tokenizer);
         var options = new PromptInitialisation { Kind = PromptInitialisationKind.SampledVocabulary, Length = _config.PromptLength, VocabularySize = _config.PromptTuning.Prompt.VocabPieces };
         using var tuned = new DirectPrompts(_model.Device, [.. samples.Select((_, i) => start.Create(options, i).Prompt)]);
-        (GradientPass pass, MicroBatchLimit limit) = _model.Pass(_config.PromptTuning.Loss, training);
-        using (pass)
+        StepPlan plan = _model.Plan(training, null);
+        using GradientPass pass = _model.Pass(_config.PromptTuning.Loss, plan);
+        var loss = new PromptLoss(pass, samples.Length, _config.PromptTuning.Loss.Reduction, plan.Limit);
+        for (int i = 0; i < samples.Length; i++)
         {
-            var loss = new PromptLoss(pass, samples.Length, _config.PromptTuning.Loss.Reduction, limit);
-            for (int i = 0; i < samples.Length; i++)
-            {
-                EncodedExamples train = _model.Encode(samples[i], "train", training);
-                for (int e = 0; e < training.BatchSize * training.GradientAccumulation; e++)
-                    loss.Add(train, e % train.Count, i, i);
-            }
-            // The first step takes memory and compiles; it does not count.
-            loss.Run(tuned.Table, tuned.Gradients, cancel);
-            long begin = Stopwatch.GetTimestamp();
-            for (int step = 0; step < Steps; step++)
-            {
-                cancel.ThrowIfCancellationRequested();
-                loss.Run(tuned.Table, tuned.Gradients, cancel);
-            }
-            double trained = samples.Sum(s => training.BatchSize * training.GradientAccumulation * (_data.MeanPositions(s) + _config.PromptLength));
-            double perTrained = Stopwatch.GetElapsedTime(begin).TotalSeconds / (Steps * trained);
-
-            EvaluationJob[] jobs = [.. samples.Select((s, i) => new EvaluationJob(_model.Encode(s, "dev", training), i))];
-            begin = Stopwatch.GetTimestamp();
-            _model.Evaluator.Evaluate(jobs, tuned.Table, _model.Evaluation, null, cancel);
-            double evaluated = samples.Zip(jobs).Sum(s => s.Second.Examples.Count * (_data.MeanPositions(s.First) + _config.PromptLength));
-            return new StepCost(perTrained, Stopwatch.GetElapsedTime(begin).TotalSeconds / evaluated);
+            EncodedExamples train = _model.Encode(samples[i], "train", training);
+            for (int e = 0; e < training.BatchSize * training.GradientAccumulation; e++)
+                loss.Add(train, e % train.Count, i, i);
         }
+        // The first step takes memory and compiles; it does not count.
+        loss.Run(tuned.Table, tuned.Gradients, cancel);
+        long begin = Stopwatch.GetTimestamp();
+        for (int step = 0; step < Steps; step++)
+        {
+            cancel.ThrowIfCancellationRequested();
+            loss.Run(tuned.Table, tuned.Gradients, cancel);
+        }
+        double trained = samples.Sum(s => training.BatchSize * training.GradientAccumulation * (_data.MeanPositions(s) + _config.PromptLength));
+        double perTrained = Stopwatch.GetElapsedTime(begin).TotalSeconds / (Steps * trained);
+
+        EvaluationJob[] jobs = [.. samples.Select((s, i) => new EvaluationJob(_model.Encode(s, "dev", training), i))];
+        begin = Stopwatch.GetTimestamp();
+        _model.Evaluator.Evaluate(jobs, tuned.Table, _model.Evaluation, null, cancel);
+        double evaluated = samples.Zip(jobs).Sum(s => s.Second.Examples.Count * (_data.MeanPositions(s.First) + _config.PromptLength));
+        return new StepCost(perTrained, Stopwatch.GetElapsedTime(begin).TotalSeconds / evaluated);
     }
 
     /// <inheritdoc/>

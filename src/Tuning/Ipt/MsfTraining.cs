@@ -1,5 +1,6 @@
 // Multi-task subspace finding as a loop: mixed batches, the model's loss at the reconstructed prompts, selection by the mean dev score.
 // Deliberately not: one step's arithmetic (MsfStep), where prompts come from, where the subspace is stored.
+using System.Diagnostics;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -23,10 +24,12 @@ namespace IptNative.Tuning.Ipt;
 internal sealed record MsfTask(string Name, Prompt Prompt, EncodedExamples Train, EncodedExamples? Dev);
 
 /// <summary>What a subspace's training came to; the subspace holds the best weights.</summary>
+/// <param name="Steps">Steps that it trained.</param>
+/// <param name="Stopped">Why it ended.</param>
 /// <param name="BestStep">Step of the weights that were kept.</param>
 /// <param name="Best">Their mean dev score; NaN without dev splits.</param>
-/// <param name="Failure">Why it stopped; null where it did not.</param>
-internal sealed record MsfOutcome(long BestStep, double Best, string? Failure);
+/// <param name="Failure">What was not finite; null where everything was.</param>
+internal sealed record MsfOutcome(long Steps, StopReason Stopped, long BestStep, double Best, string? Failure);
 
 /// <summary>Trains one subspace in place.</summary>
 internal sealed class MsfTraining : IDisposable
@@ -76,46 +79,62 @@ internal sealed class MsfTraining : IDisposable
         _rowOf = new int[tasks.Count];
     }
 
+    /// <summary>How a step is cut, for whoever goes on: see <see cref="StepPlan.Remembered"/>.</summary>
+    public string Remembered { get; init; } = "";
+
     /// <summary>How many groups the loss must have.</summary>
     public static int Groups(MsfSection options, int tasks) => options.BalanceTasks ? tasks : 1;
 
     /// <summary>Trains all steps; then the subspace holds the best weights.</summary>
     /// <param name="store">Keeps it, or null.</param>
-    /// <param name="curves">Of one run.</param>
+    /// <param name="observer">Told as of one run.</param>
     /// <param name="cancel">Ends it between two steps, after a checkpoint.</param>
-    public MsfOutcome Run(ITrainingStore? store, TrainingCurves curves, CancellationToken cancel)
+    public MsfOutcome Run(ITrainingStore? store, IRunObserver observer, CancellationToken cancel)
     {
         TrainingConfig training = _options.Training;
         if (store?.State is { } state)
             Restore(state);
         LearningRateSchedule schedule = _options.Optimizer.ToSchedule(training.Steps);
-        while (_done < training.Steps && (training.Patience == 0 || _sinceBest < training.Patience))
+        observer.Started(new RunStart([RunRow(_options.Seed)], training.Steps, _done, $"mean of {_tasks.Count} tasks"));
+        string? failure = null;
+        StopReason reason = StopReason.Steps;
+        while (_done < training.Steps && failure is null)
         {
+            if (training.Patience > 0 && _sinceBest >= training.Patience)
+            {
+                reason = StopReason.Patience;
+                break;
+            }
             if (cancel.IsCancellationRequested)
             {
                 store?.Save(State());
                 throw new OperationCanceledException(cancel);
             }
-            double loss = Step(_done, schedule.At(_done), out double norm);
+            long begin = Stopwatch.GetTimestamp();
+            double rate = schedule.At(_done), loss = Step(_done, rate, out double norm);
             if (!double.IsFinite(loss) || !double.IsFinite(norm))
             {
-                curves.Fail(0, $"step {_done + 1} of subspace finding: the loss is {loss}, the gradient's norm {norm}, expected finite numbers. Lower msf.optimizer.learning_rate.");
+                failure = $"step {_done + 1} of subspace finding: the loss is {loss}, the gradient's norm {norm}, expected finite numbers. Lower the optimizer's learning_rate.";
+                reason = StopReason.NonFinite;
                 break;
             }
             _done++;
-            curves.Add(0, _done, loss);
-            curves.Report(_done, $"step {_done}/{training.Steps}");
+            observer.Stepped(new StepReport(_done, _loss.Tokens, Stopwatch.GetElapsedTime(begin).TotalSeconds), [new RowStep(0, loss, rate, norm)]);
             if (_done % training.EvalEvery == 0 || _done == training.Steps)
             {
+                begin = Stopwatch.GetTimestamp();
                 double score = Evaluate();
-                curves.AddDev(0, _done, score);
-                _sinceBest = Keep(score) ? 0 : _sinceBest + 1;
+                bool best = Keep(score);
+                _sinceBest = best ? 0 : _sinceBest + 1;
+                observer.Evaluated(new EvalReport(0, _done, "dev", score, [], best, double.NaN, Stopwatch.GetElapsedTime(begin).TotalSeconds));
                 store?.Save(State());
             }
         }
         for (int i = 0; i < _best.Length; i++)
             _subspace.Tensors[i].Value.CopyFrom<float>(_best[i]);
-        return new MsfOutcome(_bestStep, _bestScore, curves.Failure(0));
+        observer.RowEnded(new RowFinished(0, _done, reason, _bestStep, _bestScore, failure));
+        observer.Finished(new RunFinished(_done, 0));
+        return new MsfOutcome(_done, reason, _bestStep, _bestScore, failure);
     }
 
     /// <summary>One step.</summary>
@@ -214,6 +233,7 @@ internal sealed class MsfTraining : IDisposable
         var state = new TrainingState
         {
             Step = _done,
+            Extra = new Dictionary<string, string> { [IptModel.PlanKey] = Remembered },
             Rows = [new RowState { Run = RunName, OptimizerSteps = _step.Optimizer.Steps, BestScore = _bestScore, BestStep = _bestStep, EvaluationsSinceBest = _sinceBest }],
         };
         for (int i = 0; i < _best.Length; i++)

@@ -32,23 +32,22 @@ internal sealed class SubspaceJobs(IptModel model, ExperimentConfig config)
             PromptLength = job.PromptLength,
             DModel = model.DModel,
             IntrinsicDim = job.DI,
-            Standardisation = Scale.Fit(Kind(section.Standardise), byTask),
+            Standardisation = Scale.Fit(SubspaceOptions.Kind(section.Standardise), byTask),
         };
         var curves = new TrainingCurves(1, section.Training.Steps, context.Progress);
         MsfOutcome? outcome = null;
         using PromptSubspace subspace = Make();
         if (subspace is AutoencoderSubspace space && job.Subspace == SubspaceMethod.Msf)
         {
-            (GradientPass pass, MicroBatchLimit limit) = model.Pass(section.Loss, section.Training);
-            using (pass)
-            {
-                MsfTask[] training = [.. job.Samples.Select((s, t) => new MsfTask(s.Task, prompts[t], model.Encode(s, "train", section.Training), model.Encode(s, "dev", section.Training)))];
-                var loss = new PromptLoss(pass, MsfTraining.Groups(section, tasks.Length), section.Loss.Reduction, limit);
-                using var msf = new MsfTraining(space, training, section, loss, model.Evaluator, model.Evaluation, model.Device);
-                string folder = Path.Combine(context.WorkFolder, job.Hash[..16]);
-                Directory.CreateDirectory(folder);
-                outcome = msf.Run(new BatchCheckpoint(folder, job.Hash, [MsfTraining.RunRow(section.Seed)], curves), curves, cancel);
-            }
+            string folder = Path.Combine(context.WorkFolder, job.Hash[..16]);
+            Directory.CreateDirectory(folder);
+            var store = new BatchCheckpoint(folder, job.Hash, [MsfTraining.RunRow(section.Seed)], curves);
+            StepPlan plan = model.Plan(section.Training, store.State);
+            using GradientPass pass = model.Pass(section.Loss, plan);
+            MsfTask[] training = [.. job.Samples.Select((s, t) => new MsfTask(s.Task, prompts[t], model.Encode(s, "train", section.Training), model.Encode(s, "dev", section.Training)))];
+            var loss = new PromptLoss(pass, MsfTraining.Groups(section, tasks.Length), section.Loss.Reduction, plan.Limit);
+            using var msf = new MsfTraining(space, training, section, loss, model.Evaluator, model.Evaluation, model.Device) { Remembered = plan.ToText() };
+            outcome = msf.Run(store, curves, cancel);
         }
         if (outcome?.Failure is { } failure)
             return new JobResult { Failure = failure, Curve = curves.Of(0) };
@@ -127,11 +126,4 @@ internal sealed class SubspaceJobs(IptModel model, ExperimentConfig config)
     /// <summary>Random maps go out from a prompt that prompt tuning could start from: about zeros, most directions do nothing.</summary>
     private Prompt Start(Job job) => new PromptInitialiser(model.Checkpoint, model.Tokenizer).Create(
         new PromptInitialisation { Kind = PromptInitialisationKind.SampledVocabulary, Length = job.PromptLength, VocabularySize = config.PromptTuning.Prompt.VocabPieces }, job.Seed).Prompt;
-
-    private static StandardisationKind Kind(Experiments.PromptStandardisation kind) => kind switch
-    {
-        Experiments.PromptStandardisation.None => StandardisationKind.None,
-        Experiments.PromptStandardisation.Global => StandardisationKind.Global,
-        _ => StandardisationKind.Task,
-    };
 }

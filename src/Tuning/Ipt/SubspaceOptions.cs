@@ -13,4 +13,12 @@ internal static class SubspaceOptions
     public static SubspaceActivation Activation(string option, string name) => Array.FindIndex(Activations, a => a.Name == name) is >= 0 and int at
         ? Activations[at].Kind
         : throw new ArgumentException($"{option} is \"{name}\", expected one of {string.Join(", ", Activations.Select(a => a.Name))}.");
+
+    /// <summary>What prompts are divided by.</summary>
+    public static StandardisationKind Kind(Experiments.PromptStandardisation kind) => kind switch
+    {
+        Experiments.PromptStandardisation.None => StandardisationKind.None,
+        Experiments.PromptStandardisation.Global => StandardisationKind.Global,
+        _ => StandardisationKind.Task,
+    };
 }

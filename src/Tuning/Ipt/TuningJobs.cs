@@ -49,13 +49,11 @@ internal sealed class TuningJobs(IptModel model, ExperimentConfig config, Subspa
         }
         else
         {
-            (GradientPass pass, MicroBatchLimit limit) = model.Pass(section.Loss, section.Training);
-            using (pass)
-            {
-                var search = new VectorSearch(subspace, rows, scales, section, pass, limit, model.Evaluator, model.Evaluation);
-                VectorOutcome[] found = search.Run(start, curves, cancel);
-                candidates = [.. found.Select((f, i) => new Candidate(f.Dev, subspace.Decode(f.Z, scales[i]), f.Z, curves.Of(i), curves.Failure(i)))];
-            }
+            StepPlan plan = model.Plan(section.Training, null);
+            using GradientPass pass = model.Pass(section.Loss, plan);
+            var search = new VectorSearch(subspace, rows, scales, section, pass, plan.Limit, model.Evaluator, model.Evaluation);
+            VectorOutcome[] found = search.Run(start, curves, cancel);
+            candidates = [.. found.Select((f, i) => new Candidate(f.Dev, subspace.Decode(f.Z, scales[i]), f.Z, curves.Of(i), curves.Failure(i)))];
         }
         Candidate[] best = [.. candidates.Chunk(section.Restarts).Select(all => all.Where(c => c.Failure is null).MaxBy(c => double.IsNaN(c.Dev) ? double.NegativeInfinity : c.Dev) ?? all[0])];
         return Score(batch, best, section.Training, cancel);
@@ -94,15 +92,21 @@ internal sealed class TuningJobs(IptModel model, ExperimentConfig config, Subspa
 
     private IReadOnlyList<TrainingOutcome> Train(ITunedPrompts tuned, TrainingRow[] rows, TrainingConfig training, OptimizerConfig optimizer, LossConfig lossOptions, TrainingCurves curves, JobBatch batch, JobContext context, CancellationToken cancel)
     {
-        (GradientPass pass, MicroBatchLimit limit) = model.Pass(lossOptions, training);
-        using (pass)
+        var store = new BatchCheckpoint(context.WorkFolder, batch.Hash, [.. rows.Select(r => r.Row)], curves);
+        StepPlan plan = model.Plan(training, store.State);
+        using GradientPass pass = model.Pass(lossOptions, plan);
+        var loss = new PromptLoss(pass, rows.Length, lossOptions.Reduction, plan.Limit);
+        var options = new TrainerOptions
         {
-            var loss = new PromptLoss(pass, rows.Length, lossOptions.Reduction, limit);
-            var options = new TrainerOptions { Training = training, Optimizer = optimizer, Reduction = lossOptions.Reduction, Evaluation = model.Evaluation, Limit = limit };
-            var store = new BatchCheckpoint(context.WorkFolder, batch.Hash, [.. rows.Select(r => r.Row)], curves);
-            using var trainer = new Trainer(model.Device, tuned, rows, loss, model.Evaluator, options, curves, store);
-            return trainer.Run(cancel);
-        }
+            Training = training,
+            Optimizer = optimizer,
+            Reduction = lossOptions.Reduction,
+            Evaluation = model.Evaluation,
+            Limit = plan.Limit,
+            Remembered = new Dictionary<string, string> { [IptModel.PlanKey] = plan.ToText() },
+        };
+        using var trainer = new Trainer(model.Device, tuned, rows, loss, model.Evaluator, options, curves, store);
+        return trainer.Run(cancel);
     }
 
     private static Candidate CandidateOf(ITunedPrompts tuned, TrainingOutcome outcome, int run, float[]? z, TrainingCurves curves)

@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
 using IptNative.Kernels.Devices;
+using IptNative.Tuning.Experiments;
 using IptNative.Tuning.Runs.Options;
 
 namespace IptNative.Tuning.Runs;
@@ -13,6 +14,12 @@ public enum TuningMethod
 {
     /// <summary>Every number of the prompt (Lester et al. 2021).</summary>
     PromptTuning,
+
+    /// <summary>Multi-task subspace finding: Proj and Proj_b, from trained prompts (Qin et al. 2021).</summary>
+    Msf,
+
+    /// <summary>Intrinsic subspace tuning: a few numbers z, in a subspace that was found (Qin et al. 2021).</summary>
+    Ist,
 }
 
 /// <summary>Which hidden states of the forward pass are kept for the backward pass.</summary>
@@ -79,7 +86,7 @@ public readonly record struct OptionHelp(string Name, string Default, string Hel
 /// <summary>A training run's options; the defaults are those of Lester et al. 2021.</summary>
 public sealed partial record RunConfig
 {
-    private static readonly (string, TuningMethod)[] Methods = [("prompt_tuning", TuningMethod.PromptTuning)];
+    private static readonly (string, TuningMethod)[] Methods = [("prompt_tuning", TuningMethod.PromptTuning), ("msf", TuningMethod.Msf), ("ist", TuningMethod.Ist)];
     private static readonly (string, KeptActivations)[] ActivationWords =
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
@@ -100,6 +107,12 @@ public sealed partial record RunConfig
 
     /// <summary>The prompts.</summary>
     public PromptConfig Prompt { get; init; } = new();
+
+    /// <summary>Where <see cref="Method"/> is msf: the subspace.</summary>
+    public MsfConfig Msf { get; init; } = new();
+
+    /// <summary>Where <see cref="Method"/> is ist: the subspace to tune in.</summary>
+    public IstConfig Ist { get; init; } = new();
 
     /// <summary>The optimizer.</summary>
     public OptimizerConfig Optimizer { get; init; } = new();
@@ -198,10 +211,13 @@ public sealed partial record RunConfig
     /// <returns>Task by task, seeds within a task ascending.</returns>
     public IReadOnlyList<RunRow> Rows()
     {
+        // A subspace is one for all tasks.
+        if (Method == TuningMethod.Msf)
+            return [new RunRow(0, 0, "subspace", Training.Seed)];
         var rows = new List<RunRow>();
         for (int task = 0; task < Tasks.Count; task++)
         {
-            string label = Label(task);
+            string label = LabelOf(task);
             for (int run = 0; run < Training.Runs; run++)
                 rows.Add(new RunRow(rows.Count, task, label, checked(Training.Seed + run)));
         }
@@ -217,9 +233,9 @@ public sealed partial record RunConfig
         for (int i = 0; i < Tasks.Count; i++)
         {
             Tasks[i].Validate($"tasks.{i}");
-            int twin = Enumerable.Range(0, i).FirstOrDefault(j => string.Equals(Label(j), Label(i), StringComparison.OrdinalIgnoreCase), -1);
+            int twin = Enumerable.Range(0, i).FirstOrDefault(j => string.Equals(LabelOf(j), LabelOf(i), StringComparison.OrdinalIgnoreCase), -1);
             if (twin >= 0)
-                throw new ArgumentException($"tasks.{i} and tasks.{twin} are both '{Label(i)}', expected different names or different seeds of the data. Give one of them another 'name'.");
+                throw new ArgumentException($"tasks.{i} and tasks.{twin} are both '{LabelOf(i)}', expected different names or different seeds of the data. Give one of them another 'name'.");
         }
         Prompt.Validate();
         Optimizer.Validate(Training.Steps);
@@ -230,32 +246,58 @@ public sealed partial record RunConfig
             Memory.ByteSize.Parse(budget);
         if (Weights == WeightPlace.Streamed && Forward == ForwardEngine.Ort)
             throw new ArgumentException("weights is \"streamed\" and forward is \"ort\", which binds all weights at once. Set \"forward\": \"native\".");
+        if (Method == TuningMethod.Msf)
+            ValidateMsf();
+        if (Method == TuningMethod.Ist && string.IsNullOrEmpty(Ist.Subspace))
+            throw new ArgumentException("ist.subspace is missing, expected a subspace file: best/subspace.safetensors of a run with \"method\": \"msf\".");
         if (!DeviceName().IsMatch(Device))
             throw new ArgumentException($"device is \"{Device}\", expected auto, cpu, cuda or cuda:n.");
     }
 
+    private void ValidateMsf()
+    {
+        if (Tasks.Count < 2)
+            throw new ArgumentException($"tasks holds {Tasks.Count} task, expected at least 2 for \"method\": \"msf\": a space that tasks share cannot be found from fewer.");
+        if (Training.Runs != 1)
+            throw new ArgumentException($"training.runs is {Training.Runs}, expected 1 for \"method\": \"msf\": one run finds one subspace.");
+        int missing = Enumerable.Range(0, Tasks.Count).FirstOrDefault(i => Tasks[i].Prompt is null, -1);
+        if (missing >= 0)
+            throw new ArgumentException($"tasks.{missing}.prompt ('{Tasks[missing].DisplayName}') is missing, expected the task's trained prompt, for example best/{Tasks[missing].DisplayName}-seed42 of a prompt-tuning run: nothing is put in its place.");
+        MsfObjective().ValidateObjective("optimizer");
+    }
+
+    /// <summary>The whole section as the training takes it.</summary>
+    internal MsfSection MsfObjective() => Msf.Objective with { Seed = Training.Seed, Optimizer = Optimizer, Training = Training, Loss = Loss };
+
     internal List<FlatOption> Flatten() => OptionLister.List(this, (c, v) => c.Visit(v));
 
-    internal RunConfig Visit(OptionVisitor v) => new()
+    internal RunConfig Visit(OptionVisitor v)
     {
-        Model = v.FilePath("model", Model, "The frozen model: package, checkpoint folder, weight file or Hub name.", orHubName: true) ?? "",
-        Method = v.Choice("method", Method, Methods, "How prompts are tuned."),
-        Tasks = v.Sections("tasks", Tasks, () => new TaskConfig(), (t, w) => t.Visit(w), "data", "The tasks; 'task' takes one alone."),
-        Prompt = v.Section("prompt", Prompt, (p, w) => p.Visit(w), "The prompts."),
-        Optimizer = v.Section("optimizer", Optimizer, (o, w) => o.Visit(w), "The optimizer."),
-        Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps, batches, seeds."),
-        Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
-        Evaluation = v.Section("evaluation", Evaluation, (e, w) => e.Visit(w), "How answers are generated and scored."),
-        Device = v.Text("device", Device, "auto, cpu, cuda or cuda:n.", Affects.Rounding) ?? "cpu",
-        Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
-        Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
-        Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
-        Compute = v.Choice("compute", Compute, ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
-        Tape = v.Choice("tape", Tape, TapeWords, "Type of the activations that are kept inside sublayers; bf16 needs our own forward pass."),
-        Weights = v.Choice("weights", Weights, WeightWords, "Where the frozen weights are: streamed holds one block at a time.", Affects.Rounding),
-        MemoryBudget = v.Text("memory_budget", MemoryBudget, "Memory that training steps may take, with a unit (6GiB); null plans with half of what is free.", Affects.Rounding),
-        Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",
-    };
+        string model = v.FilePath("model", Model, "The frozen model: package, checkpoint folder, weight file or Hub name.", orHubName: true) ?? "";
+        TuningMethod method = v.Choice("method", Method, Methods, "How prompts are tuned.");
+        return new()
+        {
+            Model = model,
+            Method = method,
+            Tasks = v.Sections("tasks", Tasks, () => new TaskConfig(), (t, w) => t.Visit(w), "data", "The tasks; 'task' takes one alone."),
+            Prompt = v.Section("prompt", Prompt, (p, w) => p.Visit(w), "The prompts."),
+            Msf = method == TuningMethod.Msf ? v.Section("msf", Msf, (m, w) => m.Visit(w), "The subspace to find.") : Msf,
+            Ist = method == TuningMethod.Ist ? v.Section("ist", Ist, (i, w) => i.Visit(w), "The subspace to tune in.") : Ist,
+            Optimizer = v.Section("optimizer", Optimizer, (o, w) => o.Visit(w), "The optimizer."),
+            Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps, batches, seeds."),
+            Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
+            Evaluation = v.Section("evaluation", Evaluation, (e, w) => e.Visit(w), "How answers are generated and scored."),
+            Device = v.Text("device", Device, "auto, cpu, cuda or cuda:n.", Affects.Rounding) ?? "cpu",
+            Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
+            Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
+            Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
+            Compute = v.Choice("compute", Compute, ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
+            Tape = v.Choice("tape", Tape, TapeWords, "Type of the activations that are kept inside sublayers; bf16 needs our own forward pass."),
+            Weights = v.Choice("weights", Weights, WeightWords, "Where the frozen weights are: streamed holds one block at a time.", Affects.Rounding),
+            MemoryBudget = v.Text("memory_budget", MemoryBudget, "Memory that training steps may take, with a unit (6GiB); null plans with half of what is free.", Affects.Rounding),
+            Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",
+        };
+    }
 
     private static RunConfig From(OptionNode root, string path, IReadOnlyList<string> overrides)
     {
@@ -277,7 +319,7 @@ public sealed partial record RunConfig
     }
 
     // A task that is there with two samples of its data is told apart by their seed.
-    private string Label(int task) => Tasks.Count(t => t.DisplayName == Tasks[task].DisplayName) > 1 ? $"{Tasks[task].DisplayName}_{Tasks[task].Seed}" : Tasks[task].DisplayName;
+    internal string LabelOf(int task) => Tasks.Count(t => t.DisplayName == Tasks[task].DisplayName) > 1 ? $"{Tasks[task].DisplayName}_{Tasks[task].Seed}" : Tasks[task].DisplayName;
 
     [GeneratedRegex(@"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
     private static partial Regex DeviceName();

@@ -64,6 +64,9 @@ public sealed record TaskConfig
     /// <summary>The name, or the last part of <see cref="Data"/> or of <see cref="Train"/>.</summary>
     public string DisplayName => Name ?? (Data is null ? Path.GetFileNameWithoutExtension(Train) ?? "" : Path.GetFileName(Path.TrimEndingDirectorySeparator(Data)));
 
+    /// <summary>The task's trained prompt: what a subspace is found from.</summary>
+    public string? Prompt { get; init; }
+
     internal TaskConfig Visit(OptionVisitor v) => new()
     {
         Name = v.Text("name", Name, "Task name; the last part of 'data' where there is none."),
@@ -74,6 +77,7 @@ public sealed record TaskConfig
         Shots = v.OptionalInt("shots", Shots, 1, "K of the K-shot sample; null takes what is there."),
         Seed = v.Int("seed", Seed, 0, "Seed of the K-shot sample."),
         Casting = v.Text("casting", Casting, "Known task (boolq, rte, sst2, ...) as which .jsonl records are cast."),
+        Prompt = v.FilePath("prompt", Prompt, "The task's trained prompt, for method 'msf': a PEFT folder or .npy file."),
         InputTemplate = v.Text("input_template", InputTemplate, "Template of the input for .jsonl records: \"question: {question}\"."),
         TargetTemplate = v.Text("target_template", TargetTemplate, "Template of the answer for .jsonl records: \"{answer}\"."),
         Metric = v.Texts("metric", Metric, "Metric or list of metrics; their mean selects the checkpoint."),

@@ -42,10 +42,21 @@ public static class SweepRun
             note($"{point.Name}: point {point.Index + 1} of {plan.Points.Count}");
             train(point);
             AtomicFile.Write(Path.Combine(point.Config.Output, DoneName), stream => stream.Write(Encoding.UTF8.GetBytes(Options(point.Config))));
-            SweepReport.Write(plan, Collect(plan));
+            Publish(plan);
         }
-        SweepTable table = Collect(plan);
-        SweepReport.Write(plan, table);
+        return Publish(plan);
+    }
+
+    // Looks again after it has written: another shard may have finished a point, and written a longer table, between this one's look and its writing.
+    private static SweepTable Publish(SweepPlan plan)
+    {
+        SweepTable table;
+        do
+        {
+            table = Collect(plan);
+            SweepReport.Write(plan, table);
+        }
+        while (Collect(plan).Done != table.Done);
         return table;
     }
 

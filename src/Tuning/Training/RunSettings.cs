@@ -1,4 +1,5 @@
 // From a run's options to the settings of what carries them out. Deliberately without defaults of its own.
+using IptNative.Kernels;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
@@ -26,19 +27,25 @@ internal static class RunSettings
         };
     }
 
-    /// <summary>Forward and backward within the free memory.</summary>
-    public static (GradientPass Pass, MicroBatchLimit Limit) Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, Activations? wanted, int microBatchSize, Engine engine)
+    /// <summary>How steps are cut where lengths differ from batch to batch: as remembered, or anew from the free memory.</summary>
+    public static StepPlan Plan(Checkpoint checkpoint, Engine engine, Activations? wanted, int microBatchSize, string? remembered)
     {
-        // Lengths differ from batch to batch: what fits is counted in examples of a common length and then taken as positions.
+        var free = new MemoryFreedom(wanted, WeightResidence.Mapped, engine, int.MaxValue);
+        if (remembered is not null && StepPlan.Remembered(remembered, free) is { } known)
+            return known;
+        // What fits is counted in examples of a common length and then taken as positions.
         var request = new MemoryRequest { Weights = StoredWeights.Of(checkpoint), Source = CommonLength, Target = CommonLength / 8, PromptRows = CommonLength };
-        var free = new MemoryFreedom(wanted, WeightResidence.Mapped, engine, StepPlan.EnoughPositions / CommonLength);
-        StepPlan plan = StepPlan.For(request, free, null, StepPlan.FreeBytes()).Plan;
-        var pass = new GradientPass(checkpoint, model, new GradientOptions
-        {
-            Activations = plan.Activations,
-            Forward = engine,
-            Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
-        });
-        return (pass, plan.Limit with { Examples = microBatchSize == 0 ? int.MaxValue : microBatchSize });
+        StepPlan plan = StepPlan.For(request, free with { MostExamples = StepPlan.EnoughPositions / CommonLength }, null, StepPlan.FreeBytes()).Plan;
+        return plan with { Limit = plan.Limit with { Examples = microBatchSize == 0 ? int.MaxValue : microBatchSize } };
     }
+
+    /// <summary>Forward and backward as planned.</summary>
+    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32) => new(checkpoint, model, new GradientOptions
+    {
+        Activations = plan.Activations,
+        Tape = tape,
+        Forward = plan.Forward,
+        Weights = plan.Weights,
+        Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
+    });
 }

@@ -3,7 +3,6 @@ using System.Diagnostics;
 using System.Globalization;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
-using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
@@ -12,8 +11,10 @@ using IptNative.Tasks.Data;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
 using IptNative.Tuning.Memory;
+using IptNative.Tuning.Ipt;
 using IptNative.Tuning.Prompts;
 using IptNative.Tuning.Runs;
+using IptNative.Tuning.Subspaces;
 
 namespace IptNative.Tuning.Training;
 
@@ -24,7 +25,7 @@ namespace IptNative.Tuning.Training;
 public sealed record TrainRunReport(RunResult Result, IReadOnlyList<TrainingOutcome> Outcomes, string Folder);
 
 /// <summary>Runs <c>iptnative train</c>.</summary>
-public sealed class TrainRun
+public sealed partial class TrainRun
 {
     // Of what a checkpoint remembers.
     private const string PlanKey = "activation_plan";
@@ -74,32 +75,26 @@ public sealed class TrainRun
         using var device = new CpuDevice(_config.Threads, _config.Compute);
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false, ExpandQuantised = _note });
-        Prompt[] initial = Initial(checkpoint, tokenizer, tasks, rows);
-        TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
-        StepPlan plan = Plan(checkpoint, training, initial, folder);
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions
-        {
-            Activations = plan.Activations,
-            Tape = Tape,
-            Forward = plan.Forward,
-            Weights = plan.Weights,
-            Loss = TokenLoss.Plain with { LabelSmoothing = (float)_config.Loss.LabelSmoothing, ZLoss = (float)_config.Loss.ZLoss },
-        });
         var evaluator = new Evaluator(model, tokenizer);
-        var evaluation = new EvaluationOptions();
-        evaluation = evaluation with
-        {
-            BatchSize = _config.Evaluation.BatchSize == 0 ? evaluation.BatchSize : _config.Evaluation.BatchSize,
-            MaxTargetLength = _config.Evaluation.MaxLength == 0 ? null : _config.Evaluation.MaxLength,
-        };
+        EvaluationOptions evaluation = RunSettings.Of(_config.Evaluation);
+        if (_config.Method == TuningMethod.Msf)
+            return FindSubspace(checkpoint, device, model, evaluator, evaluation, tokenizer, tasks, folder);
 
-        using var tuned = new DirectPrompts(device, initial);
-        Report(tasks, training, initial, plan);
+        using PromptSubspace? subspace = _config.Method == TuningMethod.Ist ? OpenSubspace(device, checkpoint) : null;
+        Prompt[] initial = subspace is null ? Initial(checkpoint, tokenizer, tasks, rows) : [];
+        using ITunedPrompts tuned = subspace is null ? new DirectPrompts(device, initial) : Intrinsic(subspace, rows);
+        TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
+        StepPlan plan = Plan(checkpoint, training, tuned.Table, folder);
+        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, Tape);
+        Report(tasks, training, tuned.Table, plan);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
         var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit, Remembered = new Dictionary<string, string> { [PlanKey] = plan.ToText() } };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
         using var trainer = new Trainer(device, tuned, training, loss, evaluator, options, new RunObservers(folder.Recorder, _display), new Store(folder, card));
         IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(_cancel);
+
+        if (tuned is IntrinsicPrompts vectors)
+            WriteVectors(vectors, folder);
 
         double seconds = trainer.Seconds;
         RunResult result = Score(evaluator, tokenizer, evaluation, tasks, training, outcomes, tuned, folder);
@@ -147,24 +142,27 @@ public sealed class TrainRun
         }
         if (_config.Prompt.InitFile is { } start && File.Exists(start))
             inputs.Add("prompt", start, _cancel);
+        if (_config.Method == TuningMethod.Ist && File.Exists(_config.Ist.Subspace))
+            inputs.Add("subspace", _config.Ist.Subspace, _cancel);
         return inputs;
     }
 
     // What the options leave open is chosen by the memory there is; a resumed run computes as it did before.
-    private StepPlan Plan(Checkpoint checkpoint, TrainingRow[] rows, Prompt[] prompts, RunFolder folder)
+    private Activations? Wanted() => _config.Activations switch
+    {
+        KeptActivations.Blocks => Activations.Blocks,
+        KeptActivations.Sublayers => Activations.Sublayers,
+        KeptActivations.Full => Activations.Full,
+        _ => null,
+    };
+
+    private StepPlan Plan(Checkpoint checkpoint, TrainingRow[] rows, PromptTable prompts, RunFolder folder)
     {
         int together = _config.Training.MicroBatchSize == 0 ? checked(_config.Training.BatchSize * rows.Length) : _config.Training.MicroBatchSize;
         Model.Backward.ForwardEngine? forward = _config.Forward switch
         {
             Runs.ForwardEngine.Ort => Model.Backward.ForwardEngine.Ort,
             Runs.ForwardEngine.Native => Model.Backward.ForwardEngine.Native,
-            _ => null,
-        };
-        Activations? activations = _config.Activations switch
-        {
-            KeptActivations.Blocks => Activations.Blocks,
-            KeptActivations.Sublayers => Activations.Sublayers,
-            KeptActivations.Full => Activations.Full,
             _ => null,
         };
         WeightResidence? residence = _config.Weights switch
@@ -181,16 +179,16 @@ public sealed class TrainRun
             if (forward == Model.Backward.ForwardEngine.Native)
                 _note($"forward by our own kernels: {reason}.");
         }
-        var free = new MemoryFreedom(activations, residence, forward, together);
+        var free = new MemoryFreedom(Wanted(), residence, forward, together);
         if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) && StepPlan.Remembered(text, free) is { } remembered)
             return remembered;
-        int prompt = prompts.Max(p => p.Length);
+        int prompt = Enumerable.Range(0, prompts.Count).Max(prompts.Length);
         var request = new MemoryRequest
         {
             Weights = StoredWeights.Of(checkpoint),
             Source = prompt + Math.Max(1, rows.Max(r => r.Train.LongestInput)),
             Target = Math.Max(1, rows.Max(r => r.Train.LongestAnswer)),
-            PromptRows = prompts.Sum(p => (long)p.Length),
+            PromptRows = prompts.Rows,
             Threads = _config.Threads == 0 ? Environment.ProcessorCount : _config.Threads,
             // Tokenizer and data are there already; what the first step still loads is a few MB of code.
             RuntimeBytes = Math.Max(MemoryPlan.Runtime, Environment.WorkingSet + (20 << 20)),
@@ -255,7 +253,7 @@ public sealed class TrainRun
         return prompts;
     }
 
-    private void Report(TaskData[] tasks, TrainingRow[] rows, Prompt[] prompts, StepPlan plan)
+    private void Report(TaskData[] tasks, TrainingRow[] rows, PromptTable prompts, StepPlan plan)
     {
         for (int i = 0; i < tasks.Length; i++)
         {
@@ -264,7 +262,7 @@ public sealed class TrainRun
             if (row.Train.CutInputs + row.Train.CutTargets > 0)
                 _note($"{row.Row.Task}: {row.Train.CutInputs} inputs and {row.Train.CutTargets} targets of the training split are longer than allowed and were cut.");
         }
-        string lengths = string.Join(", ", prompts.Select(p => p.Length).Distinct().Order());
+        string lengths = string.Join(", ", Enumerable.Range(0, prompts.Count).Select(prompts.Length).Distinct().Order());
         string rate = _config.Optimizer.LearningRate.ToString(CultureInfo.InvariantCulture);
         _note($"{rows.Length} {(rows.Length == 1 ? "prompt" : "prompts")} of {lengths} rows, {_config.Training.Steps} steps of {_config.Training.BatchSize * _config.Training.GradientAccumulation} examples each, {_config.Optimizer.Name} at {rate}; run folder {_config.Output}.");
         _note($"forward by {(plan.Forward == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")}, {plan.Weights.ToString().ToLowerInvariant()} weights, {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Examples} examples at once.");
@@ -272,7 +270,7 @@ public sealed class TrainRun
             _note($"bf16 products: {MachineCodeStatus.Current.Detail}. Answers are generated by ONNX Runtime in float32.");
     }
 
-    private RunResult Score(Evaluator evaluator, T5Tokenizer tokenizer, EvaluationOptions evaluation, TaskData[] tasks, TrainingRow[] rows, IReadOnlyList<TrainingOutcome> outcomes, DirectPrompts tuned, RunFolder folder)
+    private RunResult Score(Evaluator evaluator, T5Tokenizer tokenizer, EvaluationOptions evaluation, TaskData[] tasks, TrainingRow[] rows, IReadOnlyList<TrainingOutcome> outcomes, ITunedPrompts tuned, RunFolder folder)
     {
         var results = new RowResult[rows.Length];
         var predictions = new List<PredictionLine>();

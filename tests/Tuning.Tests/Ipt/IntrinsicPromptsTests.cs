@@ -1,7 +1,7 @@
 using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
 using IptNative.Model.Forward;
-using IptNative.Kernels.Ops;
 using IptNative.Tasks.Data;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
@@ -96,7 +96,7 @@ public sealed class IntrinsicPromptsTests : IClassFixture<TinyModel>, IDisposabl
         };
         var heard = new Losses(runs);
         using var trainer = new Trainer((CpuDevice)_model.Frozen.Device, tuned, rows, new PromptLoss(_pass, runs, LossReduction.Mean, new MicroBatchLimit(4, 100)), new Evaluator(_model.Frozen, _model.Tokenizer), options, heard, null);
-        IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(CancellationToken.None);
+        IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(TestContext.Current.CancellationToken);
         return (heard.Of, [.. Enumerable.Range(0, runs).Select(tuned.Vector)], outcomes);
     }
 
@@ -105,7 +105,7 @@ public sealed class IntrinsicPromptsTests : IClassFixture<TinyModel>, IDisposabl
         var loss = new PromptLoss(_pass, 1, LossReduction.Mean, new MicroBatchLimit(int.MaxValue, 8192));
         for (int e = 0; e < _examples.Count; e++)
             loss.Add(_examples, e, 0, 0);
-        loss.Run(new PromptTable(prompts, _model.Checkpoint.Config.DModel, Length), gradients);
+        loss.Run(new PromptTable(prompts, _model.Checkpoint.Config.DModel, Length), gradients, TestContext.Current.CancellationToken);
         losses[0] = loss.Losses[0];
     }
 

@@ -65,12 +65,13 @@ public sealed class IptRunnerTests
         {
             JobResult result = toy.Result(job.Key);
             Assert.Null(result.Failure);
-            Assert.True(result.Curve[^1].Loss <= result.Curve[0].Loss, job.Key);
+            double[] losses = [.. result.Curve.Select(p => p.Loss).Where(double.IsFinite)];
+            Assert.True(losses[^1] <= losses[0], job.Key);
         }
     }
 
     [Theory]
-    [InlineData("msf.optimizer={\"name\":\"adafactor\"}", "msf.optimizer.name is \"adafactor\", expected \"adamw\"")]
+    [InlineData("msf.optimizer={\"name\":\"adafactor\",\"schedule\":\"constant\",\"warmup_steps\":0}", "msf.optimizer.name is \"adafactor\", expected \"adamw\"")]
     [InlineData("ist={\"search\":\"cma_es\",\"init_std\":0,\"training\":{\"steps\":5,\"eval_every\":5},\"optimizer\":{\"warmup_steps\":1}}", "ist.init_std is 0 with search \"cma_es\", expected a number above 0")]
     public void ImpossibleOptionsAreNamed(string option, string expected)
     {

@@ -19,7 +19,7 @@ internal sealed class ToyExperiment : IDisposable
               "seeds": [0, 1], "d_i": [2],
               "prompt_tuning": { "prompt": { "length": 3, "init": "vocab" }, "optimizer": { "name": "adamw", "learning_rate": 0.05 }, "training": { "steps": 6, "batch_size": 3, "eval_every": 3, "max_source_length": 32, "max_target_length": 8 } },
               "msf": { "d_inner": 5, "optimizer": { "name": "adamw", "learning_rate": 0.01, "schedule": "linear_decay", "warmup_steps": 1 }, "training": { "steps": 6, "batch_size": 4, "eval_every": 3, "max_source_length": 32, "max_target_length": 8 } },
-              "ist": { "optimizer": { "name": "adamw", "learning_rate": 0.1 }, "training": { "steps": 5, "batch_size": 3, "eval_every": 3, "max_source_length": 32, "max_target_length": 8 } },
+              "ist": { "optimizer": { "name": "adamw", "learning_rate": 0.1, "schedule": "constant", "warmup_steps": 0 }, "training": { "steps": 5, "batch_size": 3, "eval_every": 3, "max_source_length": 32, "max_target_length": 8 } },
               "challenges": { "other_data_reference": "same_draw" }
               {{(more.Length > 0 ? "," + more : "")}}
             }
