@@ -9,15 +9,16 @@ namespace IptNative.Bench;
 /// <param name="Repeats">Timed passes of each line; 0: the benchmark's own number.</param>
 /// <param name="Only">Run the lines whose shape contains this; empty: all.</param>
 /// <param name="ToLedger">Append what was measured to bench/results.csv.</param>
-internal sealed record BenchOptions(string Bench, int Threads, int Repeats, string Only, bool ToLedger)
+/// <param name="Model">A checkpoint instead of the benchmark's own; empty: its own.</param>
+internal sealed record BenchOptions(string Bench, int Threads, int Repeats, string Only, bool ToLedger, string Model)
 {
-    public const string Usage = "usage: iptnative-bench gemm|attention|forward|load|start|tokenizer|ipt [--threads N] [--repeats N] [--only TEXT] [--ledger]";
+    public const string Usage = "usage: iptnative-bench gemm|attention|fidelity|forward|load|start|tokenizer|ipt [--threads N] [--repeats N] [--only TEXT] [--model PATH] [--ledger]";
 
     public static BenchOptions Parse(string[] args)
     {
         if (args.Length == 0)
             throw new ArgumentException(Usage);
-        var options = new BenchOptions(args[0], Environment.ProcessorCount, 0, "", false);
+        var options = new BenchOptions(args[0], Environment.ProcessorCount, 0, "", false, "");
         for (int i = 1; i < args.Length; i++)
         {
             options = args[i] switch
@@ -25,6 +26,7 @@ internal sealed record BenchOptions(string Bench, int Threads, int Repeats, stri
                 "--threads" => options with { Threads = Number(args, ++i) },
                 "--repeats" => options with { Repeats = Number(args, ++i) },
                 "--only" => options with { Only = Value(args, ++i) },
+                "--model" => options with { Model = Value(args, ++i) },
                 "--ledger" => options with { ToLedger = true },
                 _ => throw new ArgumentException($"'{args[i]}' is no option. {Usage}"),
             };

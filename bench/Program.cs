@@ -13,6 +13,7 @@ internal static class Program
             {
                 "gemm" => GemmBench.Run,
                 "attention" => AttentionBench.Run,
+                "fidelity" => FidelityBench.Run,
                 "forward" => ForwardBench.Run,
                 "load" => LoadBench.Run,
                 "start" => StartBench.Run,

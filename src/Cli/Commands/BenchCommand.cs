@@ -1,6 +1,8 @@
 // `iptnative bench`: how fast and how large a training step is on this machine, without a checkpoint at hand.
 using System.CommandLine;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
@@ -29,6 +31,11 @@ internal static class BenchCommand
         var weights = new Option<string>("--weights") { Description = "Read whole before the first step, mapped from the file, or streamed from it block by block; auto: mapped, or streamed where the budget asks for it.", DefaultValueFactory = _ => "auto" };
         weights.AcceptOnlyFromAmong("auto", "resident", "mapped", "streamed");
         var budget = new SizeOption("--memory-budget", "Memory that the process may take, for example 700MB: the fastest settings that fit are taken.");
+        Option<string> compute = ComputeOption.Create();
+        var lengths = new Option<string>("--lengths") { Description = "Source lengths: fixed, or gym: 25 tokens in the mean, 96 the longest. --source does not count then.", DefaultValueFactory = _ => "fixed" };
+        lengths.AcceptOnlyFromAmong("fixed", "gym");
+        var tape = new Option<string>("--tape") { Description = "Type of the activations kept inside sublayers; the residual stream is f32 in either.", DefaultValueFactory = _ => "f32" };
+        tape.AcceptOnlyFromAmong("f32", "bf16");
         var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
         dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
@@ -38,10 +45,11 @@ internal static class BenchCommand
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
         {
-            shape, activations, forward, dtype, weights, budget, batch, prompt, source, target, steps, threads, asJson,
+            shape, activations, tape, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, asJson,
         };
         command.WithExamples(
             "iptnative bench step --shape base --activations full",
+            "iptnative bench step --shape base --dtype bf16 --compute bf16",
             "iptnative bench step --shape base --dtype int8 --activations blocks",
             "iptnative bench step --shape xxl --dtype int4 --weights streamed --batch 1 --prompt 20 --source 64 --activations blocks --steps 1");
         command.SetRun((parsed, cancel) =>
@@ -55,6 +63,9 @@ internal static class BenchCommand
                     Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
                     MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
+                    Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
+                    Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
+                    Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),
                     Source = parsed.GetValue(source),
@@ -63,6 +74,8 @@ internal static class BenchCommand
                     Threads = parsed.GetValue(threads),
                 },
                 cancel);
+            if (result.Options.Compute == ComputeType.BF16)
+                Console.Error.WriteLine($"iptnative: bf16 products: {MachineCodeStatus.Current.Detail}.");
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, result);
@@ -78,8 +91,8 @@ internal static class BenchCommand
     private static void WriteTable(TextWriter output, StepBenchmarkResult r)
     {
         StepBenchmarkOptions o = r.Options;
-        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(r.Plan.Request.Residence)}, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations, batch {o.Batch}{(r.Plan.Request.Examples < o.Batch ? $" in parts of {r.Plan.Request.Examples}" : "")}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens");
-        output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}");
+        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(r.Plan.Request.Residence)}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}, batch {o.Batch}{(r.Plan.Request.Examples < o.Batch ? $" in parts of {r.Plan.Request.Examples}" : "")}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
+        output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}; {r.CpuSeconds:f3} s of processor time");
         output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
         output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
         output.WriteLine($"  optimizer {r.OptimizerSeconds,8:f3} s   Adafactor");
@@ -95,6 +108,9 @@ internal static class BenchCommand
         json.WriteString("activations", Name(r.Plan.Request.Activations));
         json.WriteString("weights", Name(r.Plan.Request.Residence));
         json.WriteString("forward", Name(r.Plan.Request.Forward));
+        json.WriteString("tape", r.Options.Tape.Name());
+        json.WriteString("compute", Name(r.Options.Compute));
+        json.WriteString("lengths", Name(r.Options.Lengths));
         json.WriteNumber("batch", r.Options.Batch);
         json.WriteNumber("prompt", r.Options.Prompt);
         json.WriteNumber("source", r.Options.Source);
@@ -104,6 +120,7 @@ internal static class BenchCommand
         json.WriteNumber("forward_s", r.ForwardSeconds);
         json.WriteNumber("backward_s", r.BackwardSeconds);
         json.WriteNumber("optimizer_s", r.OptimizerSeconds);
+        json.WriteNumber("step_cpu_s", r.CpuSeconds);
         json.WriteNumber("gflop", r.Gflop);
         json.WriteNumber("gflop_per_s", r.GflopPerSecond);
         json.WriteNumber("fma_peak_gflop_per_s", r.FmaPeak);

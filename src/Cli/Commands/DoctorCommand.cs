@@ -54,6 +54,7 @@ internal static class DoctorCommand
         yield return new("iptnative", typeof(Program).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown", "");
         yield return new(".NET", $"{RuntimeInformation.FrameworkDescription}, {RuntimeInformation.RuntimeIdentifier}", "");
         yield return new("CPU", $"{Environment.ProcessorCount} cores, SIMD {SimdWidth()} bits", Vector256.IsHardwareAccelerated ? "" : "No AVX2: kernels run at a fraction of their speed. Check that DOTNET_EnableHWIntrinsic is not 0.");
+        yield return new("bf16 products", MachineCodeStatus.Current.Detail, "");
         long memory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
         yield return new("memory", $"{memory / (double)(1 << 30):0.0} GiB available to this process", "");
         yield return OnnxRuntime();

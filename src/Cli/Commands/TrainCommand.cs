@@ -18,12 +18,13 @@ internal static class TrainCommand
         var runs = new Option<int?>("--runs") { Description = "Seeds trained side by side in one batch, with mean and standard deviation; short for --set training.runs=N." };
         var activations = new Option<string?>("--activations") { Description = "What is kept for the backward pass: blocks, sublayers, full or auto; short for --set activations=WORD." };
         var forward = new Option<string?>("--forward") { Description = "Who computes the forward pass: ort, native or auto; short for --set forward=WORD." };
+        var compute = new Option<string?>("--compute") { Description = "What the frozen model's products multiply in training: f32 or bf16; short for --set compute=WORD." };
         var weights = new Option<string?>("--weights") { Description = "Where the frozen weights are: resident, mapped, streamed or auto; short for --set weights=WORD." };
         var budget = new Option<string?>("--memory-budget") { Description = "Memory that training steps may take, for example 6GiB: the fastest settings that fit are taken; short for --set memory_budget=SIZE." };
         var output = new Option<string?>("--output") { Description = "The run folder; short for --set output=DIR." };
         var options = new Option<bool>("--options") { Description = "Lists every option with its default and stops." };
         var asJson = new Option<bool>("--json") { Description = "The result as one JSON object instead of a table; the same as result.json in the run folder." };
-        var command = new Command("train", "Tune soft prompts on a frozen T5 and score them.") { file, set, resume, runs, activations, forward, weights, budget, output, options, asJson };
+        var command = new Command("train", "Tune soft prompts on a frozen T5 and score them.") { file, set, resume, runs, activations, forward, compute, weights, budget, output, options, asJson };
         file.Arity = ArgumentArity.ZeroOrOne;
         command.WithExamples(
             "iptnative train examples/quickstart.json",
@@ -42,6 +43,7 @@ internal static class TrainCommand
             Add("training.runs", parsed.GetValue(runs)?.ToString(System.Globalization.CultureInfo.InvariantCulture));
             Add("activations", parsed.GetValue(activations));
             Add("forward", parsed.GetValue(forward));
+            Add("compute", parsed.GetValue(compute));
             Add("weights", parsed.GetValue(weights));
             Add("memory_budget", parsed.GetValue(budget));
             Add("output", parsed.GetValue(output));

@@ -20,6 +20,17 @@ internal static unsafe class BF16Bits
         return float.IsNaN(value) ? (ushort)((bits | QuietBit) >> 16) : (ushort)((bits + Half + ((bits >> 16) & 1)) >> 16);
     }
 
+    /// <summary>Rounds <paramref name="n"/> values.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Round(float* x, ushort* y, long n)
+    {
+        long i = 0;
+        for (; i <= n - Vector<ushort>.Count; i += Vector<ushort>.Count)
+            Vector.Narrow(RoundUpper((uint*)x + i) >> 16, RoundUpper((uint*)x + i + Vector<uint>.Count) >> 16).Store(y + i);
+        for (; i < n; i++)
+            y[i] = Round(x[i]);
+    }
+
     /// <summary>16 rounded values in the upper halves; the lower halves hold rubbish.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<uint> RoundUpper(Vector512<float> value)
@@ -37,15 +48,22 @@ internal static unsafe class BF16Bits
         long i = 0;
         for (; i <= n - Vector<uint>.Count; i += Vector<uint>.Count)
         {
-            Vector<uint> v = Vector.Load(bits + i);
-            Vector<uint> rounded = v + new Vector<uint>(Half) + ((v >> 16) & Vector<uint>.One);
-            Vector<uint> isNumber = Vector.LessThanOrEqual(v & new Vector<uint>(Magnitude), new Vector<uint>(0x7F80_0000));
-            rounded = Vector.ConditionalSelect(isNumber, rounded, v | new Vector<uint>(QuietBit)) & new Vector<uint>(0xFFFF_0000);
+            Vector<uint> rounded = RoundUpper(bits + i) & new Vector<uint>(0xFFFF_0000);
             Vector<uint> isNormal = Vector.GreaterThanOrEqual(rounded & new Vector<uint>(Magnitude), new Vector<uint>(SmallestNormal));
             (rounded & (isNormal | new Vector<uint>(~Magnitude))).Store(bits + i);
         }
         for (; i < n; i++)
             bits[i] = ToOperand(x[i]);
+    }
+
+    // As many rounded values as a vector holds, in the upper halves; the lower halves hold rubbish.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector<uint> RoundUpper(uint* bits)
+    {
+        Vector<uint> v = Vector.Load(bits);
+        Vector<uint> rounded = v + new Vector<uint>(Half) + ((v >> 16) & Vector<uint>.One);
+        Vector<uint> isNumber = Vector.LessThanOrEqual(v & new Vector<uint>(Magnitude), new Vector<uint>(0x7F80_0000));
+        return Vector.ConditionalSelect(isNumber, rounded, v | new Vector<uint>(QuietBit));
     }
 
     private static uint ToOperand(float value)

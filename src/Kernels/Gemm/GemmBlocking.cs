@@ -19,6 +19,9 @@ internal static class GemmBlocking
     /// <summary>Columns at least of such a piece: each repeats the packing of A.</summary>
     public const int PrivateColumns = 128;
 
+    /// <summary>An A larger than this leaves the caches before the next piece of columns reads it: lm_head's input gradient, 64 x 32128. One piece a thread then.</summary>
+    public const long CachedFloats = 512 * 1024;
+
     /// <summary>Below this a second thread costs more than it brings (a hand-over is a microsecond or two).</summary>
     public const double SerialFlops = 400_000;
 

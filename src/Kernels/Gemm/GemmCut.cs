@@ -10,7 +10,8 @@ internal readonly record struct GemmCut(int Batches, int Rows, int Columns, int 
     /// <summary>Pieces of at most <paramref name="mostRows"/> rows, in whole tiles.</summary>
     public static GemmCut ForPrivatePacking(in GemmArgs args, int workers, int mostRows, int tileRows, int tileColumns)
     {
-        int wanted = args.Flops < GemmBlocking.SerialFlops ? 1 : GemmBlocking.PiecesPerWorker * workers;
+        int wanted = args.Flops < GemmBlocking.SerialFlops ? 1
+            : (long)Math.Min(args.M, mostRows) * args.K > GemmBlocking.CachedFloats ? workers : GemmBlocking.PiecesPerWorker * workers;
         int rowPieces = GemmBlocking.Pieces(args.M, mostRows);
         int columnPieces = 1;
         if ((long)rowPieces * args.Batches < wanted)

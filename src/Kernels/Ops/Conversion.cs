@@ -98,12 +98,16 @@ public static partial class Conversion
                 where V : unmanaged, ISimd<V>
             {
                 long last = Math.Min(Elements, end * Run);
+                if (Type == DType.BF16)
+                {
+                    BF16Bits.Round(X + first * Run, (ushort*)Y + first * Run, last - first * Run);
+                    return;
+                }
                 for (long i = first * Run; i < last; i++)
                 {
                     switch (Type)
                     {
                         case DType.F16: ((Half*)Y)[i] = (Half)X[i]; break;
-                        case DType.BF16: ((ushort*)Y)[i] = BF16Bits.Round(X[i]); break;
                         default: ((float*)Y)[i] = X[i]; break;
                     }
                 }

@@ -20,15 +20,16 @@ internal sealed class NativeForward : ITapedForward
 
     /// <param name="layers">The model's sublayers.</param>
     /// <param name="activations">What is kept.</param>
-    public NativeForward(T5Layers layers, Activations activations)
+    /// <param name="tape">Type of what is kept inside sublayers: f32 or bf16.</param>
+    public NativeForward(T5Layers layers, Activations activations, DType tape = DType.F32)
     {
         _layers = layers;
         _activations = activations;
         _shared = layers.Weights.Matrix(T5Parameters.Shared);
         Encoder = new StackTape(layers.Encoder.Length, 2);
         Decoder = new StackTape(layers.Decoder.Length, 3);
-        _encoderMemory = new StackMemory(layers, Encoder, "encoder tape");
-        _decoderMemory = new StackMemory(layers, Decoder, "decoder tape");
+        _encoderMemory = new StackMemory(layers, Encoder, tape, "encoder tape");
+        _decoderMemory = new StackMemory(layers, Decoder, tape, "decoder tape");
         _output = new GrowingBuffer(layers.Device, DType.F32, "encoder output");
     }
 
@@ -85,7 +86,7 @@ internal sealed class NativeForward : ITapedForward
     }
 
     /// <summary>A stack's tape in memory of our own.</summary>
-    private sealed class StackMemory(T5Layers layers, StackTape tape, string purpose) : IDisposable
+    private sealed class StackMemory(T5Layers layers, StackTape tape, DType inside, string purpose) : IDisposable
     {
         private const int Parts = 6;
 
@@ -150,7 +151,7 @@ internal sealed class NativeForward : ITapedForward
         private Tensor Take(int sublayer, int part, long elements)
         {
             ref GrowingBuffer? buffer = ref _buffers[sublayer * Parts + part];
-            buffer ??= new GrowingBuffer(layers.Device, DType.F32, purpose);
+            buffer ??= new GrowingBuffer(layers.Device, part == 0 ? DType.F32 : inside, purpose);
             return buffer.Take(elements);
         }
     }

@@ -69,8 +69,8 @@ internal sealed class T5LayerAttention
     {
         ComputeDevice device = _scratch.Device;
         Projections(x, rows.Rows, memory, memoryRows.Rows, keep, out Tensor q, out Tensor k, out Tensor v);
-        // Where nothing keeps the queries, the context takes their place.
-        Tensor context = keep.Query.IsEmpty ? q : _scratch.Take(Slot.Context, q.Elements);
+        // Where nothing keeps the queries there, the context takes their place.
+        Tensor context = SublayerTape.IsWritten(keep.Query) ? _scratch.Take(Slot.Context, q.Elements) : q;
         PackedAttention.Forward(device, q, k, v, Bias(bias, rows), context, rows.Offsets, memoryRows.Offsets, _config.NumHeads, _config.DKv, _kind == AttentionKind.DecoderSelf);
         Elementwise.Copy(device, x, y, x.Elements);
         Linear.ForwardAccumulate(device, context, _o, y, rows.Rows, _config.InnerDim, _config.DModel);
@@ -91,11 +91,19 @@ internal sealed class T5LayerAttention
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim, dKv = _config.DKv;
         Tensor r = _scratch.Take(Slot.InverseRms, rows.Rows);
-        Tensor q = kept.Query, k = kept.Key, v = kept.Value;
-        if (q.IsEmpty)
+        Tensor q, k, v;
+        if (kept.Query.IsEmpty)
+        {
             Projections(x, rows.Rows, memory, memoryRows.Rows, default, out q, out k, out v);
-        else if (!memoryOnly)
-            RmsNorm.InverseRms(device, x, r, rows.Rows, d, _config.LayerNormEpsilon);
+        }
+        else
+        {
+            q = SublayerTape.Read(_scratch, kept.Query, Slot.Query);
+            k = SublayerTape.Read(_scratch, kept.Key, Slot.Key);
+            v = SublayerTape.Read(_scratch, kept.Value, Slot.Value);
+            if (!memoryOnly)
+                RmsNorm.InverseRms(device, x, r, rows.Rows, d, _config.LayerNormEpsilon);
+        }
         // forward: y = x + c Wo^T, so:
         Tensor dcontext = _scratch.Take(Slot.Context, q.Elements);
         Linear.Backward(device, dx, _o, dcontext, rows.Rows, inner, d);
@@ -127,12 +135,15 @@ internal sealed class T5LayerAttention
         Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
         Tensor m = _kind == AttentionKind.Cross ? memory : n;
-        q = keep.Query.IsEmpty ? _scratch.Take(Slot.Query, (long)rows * inner) : keep.Query;
-        k = keep.Key.IsEmpty ? _scratch.Take(Slot.Key, (long)memoryRows * inner) : keep.Key;
-        v = keep.Value.IsEmpty ? _scratch.Take(Slot.Value, (long)memoryRows * inner) : keep.Value;
+        q = SublayerTape.Place(_scratch, keep.Query, Slot.Query, (long)rows * inner);
+        k = SublayerTape.Place(_scratch, keep.Key, Slot.Key, (long)memoryRows * inner);
+        v = SublayerTape.Place(_scratch, keep.Value, Slot.Value, (long)memoryRows * inner);
         Linear.Forward(device, n, _q, q, rows, d, inner);
         Linear.Forward(device, m, _k, k, memoryRows, d, inner);
         Linear.Forward(device, m, _v, v, memoryRows, d, inner);
+        SublayerTape.Keep(device, q, keep.Query);
+        SublayerTape.Keep(device, k, keep.Key);
+        SublayerTape.Keep(device, v, keep.Value);
     }
 
     private DistanceBias Bias(PositionBias bias, RaggedRows rows) => _kind == AttentionKind.Cross ? default : bias.ByDistance(rows.MaxLength);

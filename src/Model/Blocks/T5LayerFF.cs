@@ -67,7 +67,7 @@ internal sealed class T5LayerFF
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, f = _config.DFf;
         Tensor r = _scratch.Take(Slot.InverseRms, rows);
-        Tensor h0 = kept.Gate, h1 = kept.Up;
+        Tensor h0 = SublayerTape.Read(_scratch, kept.Gate, Slot.Gate), h1 = SublayerTape.Read(_scratch, kept.Up, Slot.Up);
         if (h0.IsEmpty)
             Inner(x, rows, default, out h0, out h1);
         else
@@ -98,12 +98,14 @@ internal sealed class T5LayerFF
         int d = _config.DModel, f = _config.DFf;
         Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
-        h0 = keep.Gate.IsEmpty ? _scratch.Take(Slot.Gate, (long)rows * f) : keep.Gate;
+        h0 = SublayerTape.Place(_scratch, keep.Gate, Slot.Gate, (long)rows * f);
         Linear.Forward(device, n, _wi0, h0, rows, d, f);
+        SublayerTape.Keep(device, h0, keep.Gate);
         h1 = default;
         if (!_config.IsGated)
             return;
-        h1 = keep.Up.IsEmpty ? _scratch.Take(Slot.Up, (long)rows * f) : keep.Up;
+        h1 = SublayerTape.Place(_scratch, keep.Up, Slot.Up, (long)rows * f);
         Linear.Forward(device, n, _wi1, h1, rows, d, f);
+        SublayerTape.Keep(device, h1, keep.Up);
     }
 }

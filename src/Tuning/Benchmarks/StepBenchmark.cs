@@ -34,13 +34,22 @@ public sealed record StepBenchmarkOptions
     /// <summary>Bytes that the process may hold: the fastest settings that fit are taken, the batch cut where needed. Null: as the other options say.</summary>
     public long? MemoryBudget { get; init; }
 
+    /// <summary>Precision of the products' operands.</summary>
+    public ComputeType Compute { get; init; } = ComputeType.F32;
+
+    /// <summary>Type of what the forward pass keeps inside sublayers, f32 or bf16.</summary>
+    public DType Tape { get; init; } = DType.F32;
+
+    /// <summary>How long the examples are.</summary>
+    public SourceLengths Lengths { get; init; } = SourceLengths.Fixed;
+
     /// <summary>Examples.</summary>
     public int Batch { get; init; } = 8;
 
     /// <summary>Prompt rows.</summary>
     public int Prompt { get; init; } = 100;
 
-    /// <summary>Source tokens beside the prompt.</summary>
+    /// <summary>Source tokens beside the prompt, where all examples are equally long.</summary>
     public int Source { get; init; } = 128;
 
     /// <summary>Target tokens.</summary>
@@ -63,13 +72,14 @@ public sealed record StepBenchmarkOptions
 /// <param name="ForwardSeconds">Embeddings to the decoder's last block.</param>
 /// <param name="BackwardSeconds">lm_head and loss to the prompt's gradient.</param>
 /// <param name="OptimizerSeconds">Adafactor.</param>
+/// <param name="CpuSeconds">Whole step, processor time of all threads: on a shared machine it leaves out waiting for others, but not for memory.</param>
 /// <param name="Gflop">10^9 operations of the floor: forward and input gradient, recomputing not counted.</param>
 /// <param name="FmaPeak">10^9 operations a second that the cores reach on registers alone: the median of measurements between the steps.</param>
 /// <param name="PeakBytes">Largest resident memory of the process, mapped weights included.</param>
 /// <param name="AllocatedBytes">Managed bytes allocated by the last step on the calling thread.</param>
 /// <param name="Loss">Of the last step.</param>
 public sealed record StepBenchmarkResult(
-    StepBenchmarkOptions Options, MemoryPlan Plan, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds,
+    StepBenchmarkOptions Options, MemoryPlan Plan, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds, double CpuSeconds,
     double Gflop, double FmaPeak, long PeakBytes, long AllocatedBytes, double Loss)
 {
     /// <summary>10^9 operations a second over the whole step.</summary>
@@ -121,21 +131,23 @@ public static class StepBenchmark
         ArgumentNullException.ThrowIfNull(options);
         StoredWeights weights = StoredWeights.Of(config, options.DType);
         WeightResidence residence = options.Weights ?? WeightResidence.Mapped;
+        // ONNX Runtime computes float32 on a CPU.
+        ForwardEngine? forward = options.Forward ?? (options.Compute == ComputeType.BF16 || options.Tape == DType.BF16 ? ForwardEngine.Native : null);
         var request = new MemoryRequest
         {
             Weights = weights,
             Residence = residence,
-            Forward = options.Forward ?? MemoryPlanner.Engine(weights, residence),
+            Forward = forward ?? MemoryPlanner.Engine(weights, residence),
             Activations = options.Activations ?? Activations.Full,
             Examples = options.Batch,
-            Source = options.Prompt + options.Source,
+            Source = options.Prompt + SourceLengthTable.Of(options.Lengths, options.Batch, options.Source).Max(),
             Target = options.Target,
             LookedUp = (long)options.Batch * (options.Source + options.Target),
             PromptRows = options.Prompt,
             Threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads,
         };
         return options.MemoryBudget is { } budget
-            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, options.Forward, options.Batch), budget)
+            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, forward, options.Batch), budget)
             : MemoryPlan.Of(request);
     }
 
@@ -143,9 +155,9 @@ public static class StepBenchmark
     {
         T5Config config = checkpoint.Config;
         MemoryRequest settings = plan.Request;
-        using var device = new CpuDevice(options.Threads);
+        using var device = new CpuDevice(options.Threads, options.Compute);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = settings.Activations, Forward = settings.Forward, Weights = settings.Residence });
+        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, Forward = settings.Forward, Weights = settings.Residence });
         long elements = (long)options.Prompt * config.DModel;
         using DeviceBuffer prompt = device.Allocate(DType.F32, elements, "prompt");
         using DeviceBuffer gradient = device.Allocate(DType.F32, elements, "prompt gradient");
@@ -156,22 +168,25 @@ public static class StepBenchmark
         prompt.Tensor.CopyFrom<float>(start);
         var table = new PromptTable(prompt.Tensor, config.DModel, options.Prompt);
         using var adafactor = new Adafactor(device, [new Parameter("prompt", new TensorShape(options.Prompt, config.DModel), prompt.Tensor, gradient.Tensor)], new AdafactorOptions());
+        int[] lengths = SourceLengthTable.Of(options.Lengths, options.Batch, options.Source);
         var batches = new List<T5Batch>();
         for (int b = 0; b < options.Batch; b++)
         {
             if (b % settings.Examples == 0)
                 batches.Add(new T5Batch());
-            batches[^1].Add(Ids(options.Source), Ids(options.Target), prompt: 0);
+            batches[^1].Add(Ids(lengths[b]), Ids(options.Target), prompt: 0);
         }
         int[] groups = new int[options.Batch];
         double[] weights = [1.0 / (options.Batch * options.Target)], loss = [0];
 
         int steps = options.Steps;
-        double[] whole = new double[steps], forward = new double[steps], backward = new double[steps], update = new double[steps], peak = new double[steps];
+        double[] whole = new double[steps], forward = new double[steps], backward = new double[steps], update = new double[steps], cpu = new double[steps], peak = new double[steps];
         long allocated = 0;
+        using var process = Process.GetCurrentProcess();
         for (int step = -1; step < steps; step++)
         {
             cancel.ThrowIfCancellationRequested();
+            TimeSpan cpuBefore = CpuTime(process);
             long before = GC.GetAllocatedBytesForCurrentThread(), begin = Stopwatch.GetTimestamp();
             Elementwise.Fill(device, gradient.Tensor, elements, 0);
             loss[0] = 0;
@@ -186,16 +201,22 @@ public static class StepBenchmark
             adafactor.Step(0.3);
             double updateSeconds = Stopwatch.GetElapsedTime(updateBegin).TotalSeconds, seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
             allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+            double cpuSeconds = (CpuTime(process) - cpuBefore).TotalSeconds;
             if (step < 0)
                 continue;
-            (whole[step], forward[step], backward[step], update[step]) = (seconds, forwardSeconds, backwardSeconds, updateSeconds);
+            (whole[step], forward[step], backward[step], update[step], cpu[step]) = (seconds, forwardSeconds, backwardSeconds, updateSeconds, cpuSeconds);
             // Right beside each step: on a shared machine only such a pair can be compared.
             peak[step] = FmaPeak.Measure(device, 0.1);
         }
-        var flops = new T5Flops(config, options.Batch, options.Prompt + options.Source, options.Target);
-        using var process = Process.GetCurrentProcess();
-        return new StepBenchmarkResult(options, plan, Median(whole), Median(forward), Median(backward), Median(update),
-            (flops.Forward + flops.InputGradient) * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, loss[0]);
+        double flops = 0;
+        foreach (int length in lengths)
+        {
+            var one = new T5Flops(config, 1, options.Prompt + length, options.Target);
+            flops += one.Forward + one.InputGradient;
+        }
+        process.Refresh();
+        return new StepBenchmarkResult(options, plan, Median(whole), Median(forward), Median(backward), Median(update), Median(cpu),
+            flops * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, loss[0]);
 
         int[] Ids(int count)
         {
@@ -204,6 +225,12 @@ public static class StepBenchmark
                 ids[i] = random.Next(3, config.VocabSize - 100);
             return ids;
         }
+    }
+
+    private static TimeSpan CpuTime(Process process)
+    {
+        process.Refresh();
+        return process.TotalProcessorTime;
     }
 
     private static double Median(double[] values)

@@ -3,6 +3,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.RegularExpressions;
+using IptNative.Kernels.Devices;
 using IptNative.Tuning.Experiments;
 using IptNative.Tuning.Runs.Options;
 
@@ -35,6 +36,16 @@ public enum KeptActivations
 
     /// <summary>Everything that the backward pass reads.</summary>
     Full,
+}
+
+/// <summary>Type of the activations that are kept inside sublayers.</summary>
+public enum TapeType
+{
+    /// <summary>float32.</summary>
+    F32,
+
+    /// <summary>bfloat16: half the memory, and rounded.</summary>
+    BF16,
 }
 
 /// <summary>Who computes the forward pass.</summary>
@@ -80,6 +91,8 @@ public sealed partial record RunConfig
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
 
+    private static readonly (string, TapeType)[] TapeWords = [("f32", TapeType.F32), ("bf16", TapeType.BF16)];
+    private static readonly (string, ComputeType)[] ComputeWords = [("f32", ComputeType.F32), ("bf16", ComputeType.BF16)];
     private static readonly (string, WeightPlace)[] WeightWords =
         [("auto", WeightPlace.Auto), ("resident", WeightPlace.Resident), ("mapped", WeightPlace.Mapped), ("streamed", WeightPlace.Streamed)];
 
@@ -124,6 +137,12 @@ public sealed partial record RunConfig
 
     /// <summary>Who computes the forward pass.</summary>
     public ForwardEngine Forward { get; init; } = ForwardEngine.Auto;
+
+    /// <summary>Precision of the frozen model's products in training.</summary>
+    public ComputeType Compute { get; init; } = ComputeType.F32;
+
+    /// <summary>Type of the activations that are kept inside sublayers, f32 or bf16.</summary>
+    public TapeType Tape { get; init; } = TapeType.F32;
 
     /// <summary>Where the frozen weights are.</summary>
     public WeightPlace Weights { get; init; } = WeightPlace.Auto;
@@ -221,6 +240,8 @@ public sealed partial record RunConfig
         Prompt.Validate();
         Optimizer.Validate(Training.Steps);
         Training.Validate();
+        if (Forward == ForwardEngine.Ort && (Compute == ComputeType.BF16 || Tape == TapeType.BF16))
+            throw new ArgumentException($"forward is ort and {(Compute == ComputeType.BF16 ? "compute" : "tape")} is bf16, expected f32 with it: ONNX Runtime computes float32 on a CPU. Set \"forward\" to auto or native.");
         if (MemoryBudget is { } budget)
             Memory.ByteSize.Parse(budget);
         if (Weights == WeightPlace.Streamed && Forward == ForwardEngine.Ort)
@@ -270,6 +291,8 @@ public sealed partial record RunConfig
             Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
             Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
             Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
+            Compute = v.Choice("compute", Compute, ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
+            Tape = v.Choice("tape", Tape, TapeWords, "Type of the activations that are kept inside sublayers; bf16 needs our own forward pass."),
             Weights = v.Choice("weights", Weights, WeightWords, "Where the frozen weights are: streamed holds one block at a time.", Affects.Rounding),
             MemoryBudget = v.Text("memory_budget", MemoryBudget, "Memory that training steps may take, with a unit (6GiB); null plans with half of what is free.", Affects.Rounding),
             Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",

@@ -15,13 +15,13 @@ internal readonly record struct DenseLayer(Tensor Weight, Tensor Bias, int Input
     public void Forward(ComputeDevice device, Tensor x, Tensor y, Tensor ones, int rows)
     {
         if (!Bias.IsEmpty)
-            Gemm.Run(device, new GemmArgs { A = ones, B = Bias, C = y, M = rows, N = Outputs, K = 1 });
-        Gemm.Run(device, new GemmArgs { A = x, B = Weight, TransB = true, C = y, M = rows, N = Outputs, K = Inputs, Accumulate = !Bias.IsEmpty });
+            Gemm.Run(device, new GemmArgs { Compute = ComputeType.F32, A = ones, B = Bias, C = y, M = rows, N = Outputs, K = 1 });
+        Gemm.Run(device, new GemmArgs { Compute = ComputeType.F32, A = x, B = Weight, TransB = true, C = y, M = rows, N = Outputs, K = Inputs, Accumulate = !Bias.IsEmpty });
     }
 
     /// <summary>dx [rows, Inputs] from dy [rows, Outputs].</summary>
     public void Backward(ComputeDevice device, Tensor dy, Tensor dx, int rows) =>
-        Gemm.Run(device, new GemmArgs { A = dy, B = Weight, C = dx, M = rows, N = Inputs, K = Outputs });
+        Gemm.Run(device, new GemmArgs { Compute = ComputeType.F32, A = dy, B = Weight, C = dx, M = rows, N = Inputs, K = Outputs });
 }
 
 /// <summary>The activations by name; each is an op of the kernels.</summary>

@@ -81,7 +81,7 @@ public sealed class FastfoodSubspace : PromptSubspace
     private protected override void DecodeStandardised(Tensor z, int rows, Tensor prompts)
     {
         FastfoodProjection.Forward(Device, z, _map, Work(rows), prompts, rows, IntrinsicDim, PromptElements, _factor);
-        Gemm.Run(Device, new GemmArgs { A = Ones(rows), B = _offset, C = prompts, M = rows, N = PromptElements, K = 1, Accumulate = true });
+        Gemm.Run(Device, new GemmArgs { Compute = ComputeType.F32, A = Ones(rows), B = _offset, C = prompts, M = rows, N = PromptElements, K = 1, Accumulate = true });
     }
 
     private protected override void DecodeStandardisedBackward(Tensor dPrompts, int rows, Tensor dz) =>

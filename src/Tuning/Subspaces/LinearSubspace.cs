@@ -124,8 +124,8 @@ public sealed class LinearSubspace : PromptSubspace
 
     private protected override void EncodeStandardised(Tensor prompts, int rows, Tensor z)
     {
-        Gemm.Run(Device, new GemmArgs { A = Ones(rows), B = _dualBias!.Tensor, C = z, M = rows, N = IntrinsicDim, K = 1 }); // CanEncode says that Complete made both
-        Gemm.Run(Device, new GemmArgs { A = prompts, B = _dual!.Tensor, C = z, M = rows, N = IntrinsicDim, K = PromptElements, Accumulate = true });
+        Gemm.Run(Device, new GemmArgs { Compute = ComputeType.F32, A = Ones(rows), B = _dualBias!.Tensor, C = z, M = rows, N = IntrinsicDim, K = 1 }); // CanEncode says that Complete made both
+        Gemm.Run(Device, new GemmArgs { Compute = ComputeType.F32, A = prompts, B = _dual!.Tensor, C = z, M = rows, N = IntrinsicDim, K = PromptElements, Accumulate = true });
     }
 
     private protected override void DisposeScratch()

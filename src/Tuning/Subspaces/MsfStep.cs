@@ -170,7 +170,7 @@ public sealed class MsfStep : IDisposable
             if (p.Name != name)
                 continue;
             using DeviceBuffer product = _subspace.Device.Allocate(DType.F32, p.Value.Elements, $"gradient of {name}");
-            Gemm.Run(_subspace.Device, new GemmArgs { A = _factors[i].Left, TransA = true, B = _factors[i].Right, C = product.Tensor, M = p.Rows, N = p.Columns, K = _rows });
+            Gemm.Run(_subspace.Device, new GemmArgs { Compute = ComputeType.F32, A = _factors[i].Left, TransA = true, B = _factors[i].Right, C = product.Tensor, M = p.Rows, N = p.Columns, K = _rows });
             return product.Tensor.ToArray<float>();
         }
         throw new ArgumentException($"MsfStep.Gradient: found no tensor '{name}', expected one of {string.Join(", ", Optimizer.Parameters.Select(p => p.Name))}.", nameof(name));

@@ -1,4 +1,5 @@
 // From a run's options to the settings of what carries them out. Deliberately without defaults of its own.
+using IptNative.Kernels;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
@@ -39,9 +40,10 @@ internal static class RunSettings
     }
 
     /// <summary>Forward and backward as planned.</summary>
-    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan) => new(checkpoint, model, new GradientOptions
+    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32) => new(checkpoint, model, new GradientOptions
     {
         Activations = plan.Activations,
+        Tape = tape,
         Forward = plan.Forward,
         Weights = plan.Weights,
         Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },

@@ -47,7 +47,7 @@ public sealed partial class TrainRun
         // Tasks of all lengths share a batch: packed rows pad nothing, whatever 'forward' leaves open.
         Model.Backward.ForwardEngine engine = _config.Forward == Runs.ForwardEngine.Ort ? Model.Backward.ForwardEngine.Ort : Model.Backward.ForwardEngine.Native;
         StepPlan plan = RunSettings.Plan(checkpoint, engine, Wanted(), _config.Training.MicroBatchSize, folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
-        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan);
+        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, Tape);
         var loss = new PromptLoss(pass, MsfTraining.Groups(section, tasks.Length), section.Loss.Reduction, plan.Limit);
         using var msf = new MsfTraining(subspace, training, section, loss, evaluator, evaluation, device) { Remembered = plan.ToText() };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);

@@ -144,9 +144,10 @@ public sealed unsafe class QuantisedPackageTests : IDisposable
         using FrozenT5 model = FrozenT5.Load(package, new FrozenT5Options { Threads = 1, ExpandQuantised = told.Add });
         model.Encode(batch);
         Assert.Contains("are expanded as they are needed", Assert.Single(told), StringComparison.Ordinal);
-        Assert.Equal((ForwardEngine.Native, "ONNX Runtime would need float32 copies of bf16 weights"), ForwardEngines.Choose(package, WeightResidence.Mapped));
-        Assert.Equal((ForwardEngine.Ort, "the weights are float32"), ForwardEngines.Choose(source, WeightResidence.Mapped));
-        Assert.Equal((ForwardEngine.Native, "ONNX Runtime cannot stream weights"), ForwardEngines.Choose(source, WeightResidence.Streamed));
+        Assert.Equal((ForwardEngine.Native, "ONNX Runtime would need float32 copies of bf16 weights"), ForwardEngines.Choose(package, WeightResidence.Mapped, ComputeType.F32));
+        Assert.Equal((ForwardEngine.Ort, "the weights are float32"), ForwardEngines.Choose(source, WeightResidence.Mapped, ComputeType.F32));
+        Assert.Equal((ForwardEngine.Native, "ONNX Runtime cannot stream weights"), ForwardEngines.Choose(source, WeightResidence.Streamed, ComputeType.BF16));
+        Assert.Equal((ForwardEngine.Native, "ONNX Runtime has no bf16 products on a CPU"), ForwardEngines.Choose(source, WeightResidence.Mapped, ComputeType.BF16));
     }
 
     [Fact]
