@@ -22,7 +22,7 @@ internal static unsafe class Packing
     /// <param name="valid">Columns that exist, 1 to <paramref name="width"/>.</param>
     /// <param name="width">Columns of the panel.</param>
     /// <param name="panel">Receives kc * width floats.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void AcrossRows<TSource>(TSource source, long k0, long i0, int kc, int valid, int width, float* panel)
         where TSource : unmanaged, IPackSource<TSource>
     {
@@ -70,7 +70,7 @@ internal static unsafe class Packing
     /// <param name="valid">Rows that exist, 1 to <paramref name="width"/>.</param>
     /// <param name="width">Rows of the panel.</param>
     /// <param name="panel">Receives kc * width floats.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void AlongRows<TSource>(TSource source, long i0, long k0, int kc, int valid, int width, float* panel)
         where TSource : unmanaged, IPackSource<TSource>
     {
