@@ -36,6 +36,7 @@ internal static class BenchCommand
         lengths.AcceptOnlyFromAmong("fixed", "gym");
         var tape = new Option<string>("--tape") { Description = "Type of the activations kept inside sublayers; the residual stream is f32 in either.", DefaultValueFactory = _ => "f32" };
         tape.AcceptOnlyFromAmong("f32", "bf16");
+        var spill = new Option<string?>("--spill") { Description = "Folder for a file that holds the activations, a block of them in memory at a time; it is removed afterwards." };
         var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
         dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
@@ -45,7 +46,7 @@ internal static class BenchCommand
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
         {
-            shape, activations, tape, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, asJson,
+            shape, activations, tape, spill, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, asJson,
         };
         command.WithExamples(
             "iptnative bench step --shape base --activations full",
@@ -65,6 +66,7 @@ internal static class BenchCommand
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
                     Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
                     Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
+                    SpillFolder = parsed.GetValue(spill),
                     Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),
@@ -91,7 +93,7 @@ internal static class BenchCommand
     private static void WriteTable(TextWriter output, StepBenchmarkResult r)
     {
         StepBenchmarkOptions o = r.Options;
-        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(r.Plan.Request.Residence)}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}, batch {o.Batch}{(r.Plan.Request.Examples < o.Batch ? $" in parts of {r.Plan.Request.Examples}" : "")}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
+        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(r.Plan.Request.Residence)}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}{(o.SpillFolder is null ? "" : " on disk")}, batch {o.Batch}{(r.Plan.Request.Examples < o.Batch ? $" in parts of {r.Plan.Request.Examples}" : "")}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
         output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}; {r.CpuSeconds:f3} s of processor time");
         output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
         output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
@@ -109,6 +111,7 @@ internal static class BenchCommand
         json.WriteString("weights", Name(r.Plan.Request.Residence));
         json.WriteString("forward", Name(r.Plan.Request.Forward));
         json.WriteString("tape", r.Options.Tape.Name());
+        json.WriteBoolean("spilled", r.Options.SpillFolder is not null);
         json.WriteString("compute", Name(r.Options.Compute));
         json.WriteString("lengths", Name(r.Options.Lengths));
         json.WriteNumber("batch", r.Options.Batch);

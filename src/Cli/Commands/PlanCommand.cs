@@ -29,6 +29,9 @@ internal static class PlanCommand
         Option<string> activations = Words("--activations", "What the forward pass keeps.", "blocks", "sublayers", "full"),
             weights = Words("--weights", "Where the weights are.", "resident", "mapped", "streamed"),
             forward = Words("--forward", "Who computes the forward pass.", "ort", "native");
+        var tape = new Option<string>("--tape") { Description = "Type of the activations kept inside sublayers; bf16 needs our own forward pass.", DefaultValueFactory = _ => "f32" };
+        tape.AcceptOnlyFromAmong("f32", "bf16");
+        var spill = new Option<bool>("--spill") { Description = "The activations are kept in a file, a block of them in memory at a time." };
         var defaults = new StepBenchmarkOptions();
         Option<int> batch = Number("--batch", "Examples of a step.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
             source = Number("--source", "Source tokens of the longest example, beside the prompt.", defaults.Source), target = Number("--target", "Target tokens of the longest example.", defaults.Target);
@@ -39,7 +42,7 @@ internal static class PlanCommand
         var threads = new ThreadsOption();
         var command = new Command("plan", "Say what a training step will hold in memory, without running it.")
         {
-            model, shape, dtype, activations, weights, forward, batch, prompt, source, target, budget, device, table, threads, asJson,
+            model, shape, dtype, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, table, threads, asJson,
         };
         command.WithExamples(
             "iptnative plan --model models/t5-gym-tiny",
@@ -59,7 +62,14 @@ internal static class PlanCommand
                 throw new UsageException("plan: found --memory-budget and --device-memory, expected one of them: the first is the process' memory, the second a GPU's.");
             StoredWeights stored = Stored(parsed.GetValue(model), parsed.GetValue(shape), WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value); // Checked by the option.
             bool onDevice = parsed.GetValue(device) is not null;
+            DType inside = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true);
             ForwardEngine? engine = onDevice ? ForwardEngine.Native : Word<ForwardEngine>(parsed.GetValue(forward)!);
+            if (inside != DType.F32 || parsed.GetValue(spill))
+            {
+                if (engine == ForwardEngine.Ort)
+                    throw new UsageException($"plan: found --forward ort with {(inside != DType.F32 ? "--tape bf16" : "--spill")}, expected --forward native: ONNX Runtime keeps float32 in memory.");
+                engine = ForwardEngine.Native;
+            }
             WeightResidence? residence = Word<WeightResidence>(parsed.GetValue(weights)!);
             var request = new MemoryRequest
             {
@@ -67,6 +77,8 @@ internal static class PlanCommand
                 Residence = residence ?? WeightResidence.Mapped,
                 Forward = engine ?? MemoryPlanner.Engine(stored, residence ?? WeightResidence.Mapped),
                 Activations = Word<Activations>(parsed.GetValue(activations)!) ?? Activations.Full,
+                Tape = inside,
+                Spilled = parsed.GetValue(spill),
                 Examples = Positive(parsed, batch),
                 Source = Positive(parsed, prompt) + Positive(parsed, source),
                 Target = Positive(parsed, target),
@@ -117,6 +129,8 @@ internal static class PlanCommand
         json.WriteString("weights", r.Residence.ToString().ToLowerInvariant());
         json.WriteString("forward", r.Forward.ToString().ToLowerInvariant());
         json.WriteString("activations", r.Activations.ToString().ToLowerInvariant());
+        json.WriteString("tape", r.Tape.Name());
+        json.WriteBoolean("spilled", r.Spilled);
         json.WriteNumber("examples_at_once", r.Examples);
         json.WriteStartObject("bytes");
         foreach (MemoryLine line in plan.Lines)

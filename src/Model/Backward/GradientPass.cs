@@ -19,6 +19,9 @@ public sealed record GradientOptions
     /// <summary>Type of what is kept inside sublayers: f32, or bf16 with <see cref="ForwardEngine.Native"/>. The residual stream stays f32.</summary>
     public DType Tape { get; init; } = DType.F32;
 
+    /// <summary>Folder for a file that holds the tape, with <see cref="ForwardEngine.Native"/>; null keeps it in memory. The file is gone when the pass is disposed, or the process ends.</summary>
+    public string? SpillFolder { get; init; }
+
     /// <summary>Who computes the forward pass.</summary>
     public ForwardEngine Forward { get; init; } = ForwardEngine.Ort;
 
@@ -65,6 +68,8 @@ public sealed unsafe class GradientPass : IDisposable
             throw new ArgumentException("streamed weights: found a forward pass by ONNX Runtime, which binds all weights at once, expected our own kernels. Use --forward native, or --weights mapped.", nameof(options));
         if (options.Tape != DType.F32 && (options.Tape != DType.BF16 || options.Forward != ForwardEngine.Native))
             throw new ArgumentException($"tape: found {options.Tape.Name()} and a forward pass by {(options.Forward == ForwardEngine.Native ? "our own kernels" : "ONNX Runtime")}, expected f32, or bf16 with our own kernels. Use --forward native, or --tape f32.", nameof(options));
+        if (options.SpillFolder is not null && options.Forward != ForwardEngine.Native)
+            throw new ArgumentException("spilling the tape: found a forward pass by ONNX Runtime, whose outputs stay in memory, expected our own kernels. Use --forward native.", nameof(options));
         _checkpoint = checkpoint;
         _model = model;
         _options = options;
@@ -76,7 +81,7 @@ public sealed unsafe class GradientPass : IDisposable
         _backward = new T5Backward(_layers);
         _head = new LossHead(_layers);
         _inputs = new PackedInputs(model.Device, model.Config);
-        _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations, options.Tape) : new RuntimeForward(model, options.Activations);
+        _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations, options.Tape, options.SpillFolder) : new RuntimeForward(model, options.Activations);
         _tokenWeights = new GrowingBuffer(model.Device, DType.F64, "token weights");
         _losses = new GrowingBuffer(model.Device, DType.F64, "token losses");
         _ddecoder = new GrowingBuffer(model.Device, DType.F32, "decoder gradient");

@@ -40,6 +40,9 @@ public sealed record StepBenchmarkOptions
     /// <summary>Type of what the forward pass keeps inside sublayers, f32 or bf16.</summary>
     public DType Tape { get; init; } = DType.F32;
 
+    /// <summary>Folder for a file that holds the tape; null keeps it in memory.</summary>
+    public string? SpillFolder { get; init; }
+
     /// <summary>How long the examples are.</summary>
     public SourceLengths Lengths { get; init; } = SourceLengths.Fixed;
 
@@ -132,13 +135,15 @@ public static class StepBenchmark
         StoredWeights weights = StoredWeights.Of(config, options.DType);
         WeightResidence residence = options.Weights ?? WeightResidence.Mapped;
         // ONNX Runtime computes float32 on a CPU.
-        ForwardEngine? forward = options.Forward ?? (options.Compute == ComputeType.BF16 || options.Tape == DType.BF16 ? ForwardEngine.Native : null);
+        ForwardEngine? forward = options.Forward ?? (options.Compute == ComputeType.BF16 || options.Tape == DType.BF16 || options.SpillFolder is not null ? ForwardEngine.Native : null);
         var request = new MemoryRequest
         {
             Weights = weights,
             Residence = residence,
             Forward = forward ?? MemoryPlanner.Engine(weights, residence),
             Activations = options.Activations ?? Activations.Full,
+            Tape = options.Tape,
+            Spilled = options.SpillFolder is not null,
             Examples = options.Batch,
             Source = options.Prompt + SourceLengthTable.Of(options.Lengths, options.Batch, options.Source).Max(),
             Target = options.Target,
@@ -157,7 +162,7 @@ public static class StepBenchmark
         MemoryRequest settings = plan.Request;
         using var device = new CpuDevice(options.Threads, options.Compute);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, Forward = settings.Forward, Weights = settings.Residence });
+        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, SpillFolder = options.SpillFolder, Forward = settings.Forward, Weights = settings.Residence });
         long elements = (long)options.Prompt * config.DModel;
         using DeviceBuffer prompt = device.Allocate(DType.F32, elements, "prompt");
         using DeviceBuffer gradient = device.Allocate(DType.F32, elements, "prompt gradient");

@@ -1,5 +1,6 @@
 // Which settings make a step fit into a given memory and are fastest there; what to change where none does. Nothing is allocated.
 using System.Globalization;
+using IptNative.Kernels;
 using IptNative.Model.Backward;
 
 namespace IptNative.Tuning.Memory;
@@ -43,10 +44,20 @@ public static class MemoryPlanner
         double least = double.MaxValue;
         foreach (MemoryPlan plan in Candidates(request, free))
         {
-            if (Margin * plan.Total <= budget && Cost(plan) is var cost && cost < least)
+            if (Fits(plan, budget) && Cost(plan) is var cost && cost < least)
                 (best, least) = (plan, cost);
         }
         return best;
+    }
+
+    /// <summary>Whether a plan keeps a budget, with a tenth to spare.</summary>
+    /// <param name="plan">The plan.</param>
+    /// <param name="budget">Bytes.</param>
+    /// <returns>True where it does.</returns>
+    public static bool Fits(MemoryPlan plan, long budget)
+    {
+        ArgumentNullException.ThrowIfNull(plan);
+        return Margin * plan.Total <= budget;
     }
 
     /// <summary>The leanest settings.</summary>
@@ -72,7 +83,7 @@ public static class MemoryPlanner
     {
         ArgumentNullException.ThrowIfNull(plan);
         MemoryRequest r = plan.Request;
-        return $"{Word(r.Residence)} weights, {Word(r.Forward)} forward, {Word(r.Activations)} activations, {r.Examples} {(r.Examples == 1 ? "example" : "examples")} at once: {ByteSize.Text(plan.Total)}";
+        return $"{Word(r.Residence)} weights, {Word(r.Forward)} forward, {Word(r.Activations)} activations{(r.Tape == DType.F32 ? "" : $" in {r.Tape.Name()}")}{(r.Spilled ? " on disk" : "")}, {r.Examples} {(r.Examples == 1 ? "example" : "examples")} at once: {ByteSize.Text(plan.Total)}";
     }
 
     private static IEnumerable<MemoryPlan> Candidates(MemoryRequest request, MemoryFreedom free)

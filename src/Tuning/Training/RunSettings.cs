@@ -40,7 +40,7 @@ internal static class RunSettings
     }
 
     /// <summary>Forward and backward as planned.</summary>
-    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32)
+    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32, string? spillFolder = null)
     {
         // A run whose steps need no ONNX Runtime does not load it for its answers either: neither its library nor its arena is in the memory plan.
         if (plan.Forward == Engine.Native)
@@ -49,6 +49,7 @@ internal static class RunSettings
         {
             Activations = plan.Activations,
             Tape = tape,
+            SpillFolder = spillFolder,
             Forward = plan.Forward,
             Weights = plan.Weights,
             Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
