@@ -261,9 +261,12 @@ public sealed unsafe class QuantisedPackageTests : IDisposable
         batch.Add([3, 4, 5], [6, 1]);
         double[] loss = [0];
         pass.Run(batch, null, [0], [1], loss, default);
+        using IStepDecoder decoder = model.StartDecoding(model.Encode(batch));
+        decoder.DecodeNext([0]);
         using (FileStream file = new(data, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
             file.SetLength(1 << 20);
-        Assert.Contains("Something truncated or rewrote it while it was in use", Assert.Throws<IOException>(() => pass.Run(batch, null, [0], [1], loss, default)).Message, StringComparison.Ordinal);
+        foreach (Action use in (Action[])[() => pass.Run(batch, null, [0], [1], loss, default), () => model.Encode(batch), () => decoder.DecodeNext([0])])
+            Assert.Contains("Something truncated or rewrote it while it was in use", Assert.Throws<IOException>(use).Message, StringComparison.Ordinal);
     }
 
     [Fact]
