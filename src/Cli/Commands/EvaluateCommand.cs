@@ -92,7 +92,7 @@ internal static class EvaluateCommand
             for (int i = 0; i < names.Length; i++)
                 prompts[i]?.RequireWidth(checkpoint.Config.DModel, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
-            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), ExpandQuantised = text => Console.Error.WriteLine($"iptnative: {text}") });
+            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads) });
             var evaluator = new Evaluator(frozen, tokenizer);
             EncodedExamples examples = EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding, parsed.GetValue(limit));
             if (examples.CutInputs > 0)

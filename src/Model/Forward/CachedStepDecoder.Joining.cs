@@ -1,4 +1,5 @@
 // Rows that begin at different steps: joining, masking what lies before a row's own first step, and giving room back. Not: the step itself.
+using IptNative.Kernels.Devices;
 
 namespace IptNative.Model.Forward;
 
@@ -128,14 +129,15 @@ internal sealed unsafe partial class CachedStepDecoder
         }
     }
 
-    private static int[] SourceLengths(EncodedBatch encoded)
+    /// <summary>Positions of each text before its padding.</summary>
+    internal static int[] SourceLengths(Tensor readable, int texts, int source)
     {
-        int[] lengths = new int[encoded.Batch];
-        int* mask = (int*)encoded.Mask.Address;
+        int[] lengths = new int[texts];
+        int* mask = (int*)readable.Address;
         for (int b = 0; b < lengths.Length; b++)
         {
-            int length = encoded.SourceLength;
-            while (length > 1 && mask[(long)b * encoded.SourceLength + length - 1] == 0)
+            int length = source;
+            while (length > 1 && mask[(long)b * source + length - 1] == 0)
                 length--;
             lengths[b] = length;
         }
