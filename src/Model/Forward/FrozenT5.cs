@@ -198,16 +198,6 @@ public sealed class FrozenT5 : IDisposable
         return new CachedStepDecoder(this, encoded, beamsPerExample);
     }
 
-    /// <summary>Starts generating with room for texts that come later.</summary>
-    /// <param name="encoded">The encoded examples; not needed any more after this call.</param>
-    /// <returns>The decoder, one row per example; dispose it before the model.</returns>
-    /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
-    public IContinuousDecoder StartContinuousDecoding(EncodedBatch encoded)
-    {
-        ArgumentNullException.ThrowIfNull(encoded);
-        return new CachedStepDecoder(this, encoded, beams: 1);
-    }
-
     /// <inheritdoc/>
     public void Dispose()
     {
