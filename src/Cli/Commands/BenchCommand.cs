@@ -2,7 +2,6 @@
 using System.CommandLine;
 using IptNative.Cli.Terminal;
 using IptNative.Kernels;
-using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
@@ -63,7 +62,7 @@ internal static class BenchCommand
                     Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
                     MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
-                    Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
+                    Compute = ComputeOption.Read(parsed, compute),
                     Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
                     Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),
@@ -74,8 +73,6 @@ internal static class BenchCommand
                     Threads = parsed.GetValue(threads),
                 },
                 cancel);
-            if (result.Options.Compute == ComputeType.BF16)
-                Console.Error.WriteLine($"iptnative: bf16 products: {MachineCodeStatus.Current.Detail}.");
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, result);

@@ -1,6 +1,7 @@
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
+using IptNative.Model.Backward;
 using IptNative.Model.Config;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
