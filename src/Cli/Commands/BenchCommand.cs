@@ -2,7 +2,6 @@
 using System.CommandLine;
 using IptNative.Cli.Terminal;
 using IptNative.Kernels;
-using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
@@ -64,7 +63,7 @@ internal static class BenchCommand
                     Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
                     MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
-                    Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
+                    Compute = ComputeOption.Read(parsed, compute),
                     Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
                     SpillFolder = parsed.GetValue(spill),
                     Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
@@ -76,8 +75,6 @@ internal static class BenchCommand
                     Threads = parsed.GetValue(threads),
                 },
                 cancel);
-            if (result.Options.Compute == ComputeType.BF16)
-                Console.Error.WriteLine($"iptnative: bf16 products: {MachineCodeStatus.Current.Detail}.");
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, result);

@@ -37,15 +37,13 @@ internal sealed unsafe partial class T5LayerAttention
     /// <param name="present">[rows, H, length + 1, K], overwritten: the past and the new token.</param>
     /// <param name="rows">Rows.</param>
     /// <param name="length">Tokens of the past, 0 or more.</param>
-    /// <param name="bias">f32 [H, length + 1], or [rows, H, length + 1] where rows differ in what they see.</param>
+    /// <param name="bias">f32 [H, length + 1].</param>
     public void StepSelf(Tensor x, Tensor y, in KeysValues past, in KeysValues present, int rows, int length, Tensor bias)
     {
         Projections(x, rows, default, rows, default, out Tensor q, out Tensor k, out Tensor v);
         Append(past.Keys, k, present.Keys, rows, length);
         Append(past.Values, v, present.Values, rows, length);
-        bool each = bias.Elements != (long)_config.NumHeads * (length + 1);
-        // A bias for every row is that of one text with as many heads.
-        Leave(Attend(q, present, each ? 1 : rows, each ? rows * _config.NumHeads : _config.NumHeads, 1, length + 1, bias, default), x, y, rows);
+        Leave(Attend(q, present, rows, _config.NumHeads, 1, length + 1, bias, default), x, y, rows);
     }
 
     /// <summary>Cross-attention of one new token a row.</summary>

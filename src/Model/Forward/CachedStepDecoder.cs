@@ -10,9 +10,8 @@ namespace IptNative.Model.Forward;
 /// <remarks>
 /// Self attention: two buffers per layer and kind, read from one and written to the other in turn. Cross attention: one copy per text; the rows of a
 /// text (beams) are queries side by side. Where a reordering leaves the rows uneven, each row gets a copy of its own.
-/// Rows that joined later (CachedStepDecoder.Joining.cs) have their cache at the end of the common length, masked before their own first step.
 /// </remarks>
-internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
+internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
 {
     // Steps that the cache has room for at first; it doubles from there.
     private const int FirstCapacity = 16;
@@ -34,7 +33,6 @@ internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
     private readonly GrowingBuffer _biasByDistance;
     private int _source;
     private int[] _textOfRow;
-    private int[] _stepsOfRow;
     private int[] _sourceOfText;
     private int _texts;
     private int _length;
@@ -50,7 +48,6 @@ internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
         _textOfRow = new int[Rows];
         for (int r = 0; r < Rows; r++)
             _textOfRow[r] = r / beams;
-        _stepsOfRow = new int[Rows];
         _sourceOfText = SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength);
 
         CpuDevice device = model.Device;
@@ -117,8 +114,7 @@ internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
         _step.Mask = _mask.Take((long)_texts * _source);
         _step.Lengths = _lengths.Take(_texts);
         _sourceOfText.CopyTo(new Span<int>((void*)_step.Lengths.Address, _texts));
-        _step.IsRagged = IsRagged;
-        _step.Bias = Bias(_step.IsRagged);
+        _step.Bias = Bias();
         long capacity = FirstCapacity;
         while (capacity < _length + 1)
             capacity *= 2;
@@ -137,8 +133,6 @@ internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
         for (int i = 0; i < _past.Length; i++)
             (_past[i], _present[i]) = (_present[i], _past[i]);
         _length++;
-        for (int r = 0; r < Rows; r++)
-            _stepsOfRow[r]++;
         return new ReadOnlySpan<float>((void*)logits.Address, checked(Rows * VocabSize));
     }
 
@@ -161,14 +155,9 @@ internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
         for (int i = 0; i < _past.Length && _length > 0; i++)
             GatherRows(ref _past[i], ref _present[i], sources, row, Rows);
         int[] textOfRow = new int[sources.Length];
-        int[] stepsOfRow = new int[sources.Length];
         for (int r = 0; r < textOfRow.Length; r++)
-        {
             textOfRow[r] = _textOfRow[sources[r]];
-            stepsOfRow[r] = _stepsOfRow[sources[r]];
-        }
         Rows = textOfRow.Length;
-        _stepsOfRow = stepsOfRow;
         GatherTexts(textOfRow);
         Trim();
     }
@@ -227,8 +216,8 @@ internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
         (from, to) = (to, from);
     }
 
-    // [H, 1, length + 1]: the last row of a causal bias, cut from the form by distance, which is made once per capacity. Ragged: one such row for each row.
-    private Tensor Bias(bool ragged)
+    // [H, 1, length + 1]: the last row of a causal bias, cut from the form by distance, which is made once per capacity.
+    private Tensor Bias()
     {
         int H = _model.Config.NumHeads;
         if (_length >= _biasCapacity)
@@ -239,17 +228,14 @@ internal sealed unsafe partial class CachedStepDecoder : IContinuousDecoder
         }
         int distances = 2 * _biasCapacity - 1;
         Tensor all = _biasByDistance.Take((long)H * distances);
-        int copies = ragged ? Rows : 1;
-        _bias.Take((long)copies * H * _biasCapacity);
-        Tensor bias = _bias.Take((long)copies * H * (_length + 1));
+        _bias.Take((long)H * _biasCapacity);
+        Tensor bias = _bias.Take((long)H * (_length + 1));
         for (int h = 0; h < H; h++)
         {
             // Distance 0 stands at _biasCapacity - 1; key 0 is _length before it.
             var row = new ReadOnlySpan<float>((float*)all.Address + (long)h * distances + _biasCapacity - 1 - _length, _length + 1);
             row.CopyTo(new Span<float>((float*)bias.Address + (long)h * (_length + 1), _length + 1));
         }
-        if (ragged)
-            MaskBeforeFirstSteps(new Span<float>((float*)bias.Address, checked(copies * H * (_length + 1))), H * (_length + 1));
         return bias;
     }
 

@@ -52,7 +52,7 @@ public sealed class FrozenT5 : IDisposable
     {
         _checkpoint = checkpoint;
         Config = checkpoint.Config;
-        Generation = options.Generation ?? ForwardEngines.Choose(checkpoint, WeightResidence.Mapped, ComputeType.F32).Engine;
+        Generation = options.Generation ?? ForwardEngines.Choose(checkpoint, WeightResidence.Mapped, options.Compute).Engine;
         _ownsDevice = options.Device is null;
         Device = options.Device ?? new CpuDevice(threads: 1);
         _options = options;
@@ -229,16 +229,6 @@ public sealed class FrozenT5 : IDisposable
         return new CachedStepDecoder(this, encoded, beamsPerExample);
     }
 
-    /// <summary>Starts generating with room for texts that come later.</summary>
-    /// <param name="encoded">The encoded examples; not needed any more after this call.</param>
-    /// <returns>The decoder, one row per example; dispose it before the model.</returns>
-    /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
-    public IContinuousDecoder StartContinuousDecoding(EncodedBatch encoded)
-    {
-        ArgumentNullException.ThrowIfNull(encoded);
-        return new CachedStepDecoder(this, encoded, beams: 1);
-    }
-
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -282,7 +272,7 @@ public sealed class FrozenT5 : IDisposable
     /// <summary>Refuses to touch the pages of a file that was truncated or rewritten.</summary>
     internal void RequireUnchangedWeights() => _checkpoint.RequireUnchanged();
 
-    private NativePasses Native => _native ??= new NativePasses(Layers);
+    private NativePasses Native => _native ??= new NativePasses(Layers, _options.Compute);
 
     /// <summary>A stack's relative_attention_bias.weight.</summary>
     internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");

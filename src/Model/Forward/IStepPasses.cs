@@ -44,11 +44,8 @@ internal sealed class StepTensors(int kinds)
     /// <summary>i32 [texts]: positions before the padding.</summary>
     public Tensor Lengths { get; set; }
 
-    /// <summary>f32 [1, H, 1, length + 1], or [rows, ...] where rows began at different steps.</summary>
+    /// <summary>f32 [1, H, 1, length + 1].</summary>
     public Tensor Bias { get; set; }
-
-    /// <summary>Whether <see cref="Bias"/> has an entry for every row.</summary>
-    public bool IsRagged { get; set; }
 
     /// <summary>[texts, H, S, K] each.</summary>
     public Tensor[] Cross { get; } = new Tensor[kinds];

@@ -8,8 +8,10 @@ using IptNative.Model.Config;
 
 namespace IptNative.Model.Forward;
 
-/// <summary>The passes of generating text, made of the model's own sublayers. Products are float32, whatever training multiplies.</summary>
-internal sealed unsafe class NativePasses(T5Layers layers) : IStepPasses, IDisposable
+/// <summary>The passes of generating text, made of the model's own sublayers. Products are of a precision of their own, whatever training multiplies.</summary>
+/// <param name="layers">The sublayers; may be training's, too.</param>
+/// <param name="compute">What products multiply.</param>
+internal sealed unsafe class NativePasses(T5Layers layers, ComputeType compute) : IStepPasses, IDisposable
 {
     private readonly NativeForward _encoder = new(layers, null);
     private readonly RaggedRows _rows = new();
@@ -26,7 +28,7 @@ internal sealed unsafe class NativePasses(T5Layers layers) : IStepPasses, IDispo
         Tensor packed = _encoder.EncoderInput(_rows);
         for (int b = 0; b < lengths.Length; b++)
             Floats(embeds, (long)b * source * d, lengths[b] * d).CopyTo(Floats(packed, (long)_rows.Offset(b) * d, lengths[b] * d));
-        InFloat32(() => _encoder.Encode(_rows));
+        InOwnPrecision(() => _encoder.Encode(_rows));
         for (int b = 0; b < lengths.Length; b++)
         {
             Floats(_encoder.EncoderOutput, (long)_rows.Offset(b) * d, lengths[b] * d).CopyTo(Floats(hidden, (long)b * source * d, lengths[b] * d));
@@ -37,7 +39,7 @@ internal sealed unsafe class NativePasses(T5Layers layers) : IStepPasses, IDispo
     public void Remember(Tensor hidden, int texts, int source, ReadOnlySpan<Tensor> made)
     {
         Tensor[] cross = made.ToArray();
-        InFloat32(() =>
+        InOwnPrecision(() =>
         {
             for (int i = 0; i < layers.Decoder.Length; i++)
             {
@@ -47,7 +49,7 @@ internal sealed unsafe class NativePasses(T5Layers layers) : IStepPasses, IDispo
         });
     }
 
-    public void Step(StepTensors t) => InFloat32(() =>
+    public void Step(StepTensors t) => InOwnPrecision(() =>
     {
         T5Config config = layers.Config;
         int rows = t.Texts * t.Beams;
@@ -66,7 +68,7 @@ internal sealed unsafe class NativePasses(T5Layers layers) : IStepPasses, IDispo
         layers.Enter(blocks, layers.Encoder.Length); // the next token begins at the decoder's first block
         Tensor n = layers.Scratch.Take(BlockScratch.Slot.Norm, elements);
         RmsNorm.Forward(layers.Device, x, layers.DecoderNorm, default, n, rows, config.DModel, config.LayerNormEpsilon);
-        Gemm.Run(layers.Device, new GemmArgs { A = n, B = layers.LmHead, C = t.Logits, M = rows, N = config.VocabSize, K = config.DModel, TransB = true, Alpha = layers.LmScale, Compute = ComputeType.F32 });
+        Gemm.Run(layers.Device, new GemmArgs { A = n, B = layers.LmHead, C = t.Logits, M = rows, N = config.VocabSize, K = config.DModel, TransB = true, Alpha = layers.LmScale, Compute = compute });
     });
 
     public void Leave()
@@ -82,10 +84,9 @@ internal sealed unsafe class NativePasses(T5Layers layers) : IStepPasses, IDispo
 
     private void Enter(int block) => layers.Enter(layers.Encoder.Length + block, layers.Encoder.Length + block + 1);
 
-    // The layers are training's, too, which may multiply bf16.
-    private void InFloat32(Action passes)
+    private void InOwnPrecision(Action passes)
     {
-        layers.Scratch.Compute = ComputeType.F32;
+        layers.Scratch.Compute = compute;
         try
         {
             passes();

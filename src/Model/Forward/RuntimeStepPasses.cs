@@ -25,7 +25,7 @@ internal sealed class RuntimeStepPasses(FrozenT5 model) : IStepPasses
         int H = model.Config.NumHeads, K = model.Config.DKv, rows = t.Texts * t.Beams;
         _step.Input(T5RuntimeGraph.InputsEmbeds, t.Embeds, t.Texts, t.Beams, model.Config.DModel);
         _step.Input(T5RuntimeGraph.KeyMask, t.Mask, t.Texts, t.Source);
-        _step.Input(T5RuntimeGraph.PositionBias, t.Bias, t.IsRagged ? rows : 1, H, 1, t.Length + 1);
+        _step.Input(T5RuntimeGraph.PositionBias, t.Bias, 1, H, 1, t.Length + 1);
         for (int i = 0; i < t.Past.Length; i++)
         {
             _step.Input(PastName(i), t.Past[i], rows, H, t.Length, K);
