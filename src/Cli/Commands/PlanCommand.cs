@@ -37,17 +37,18 @@ internal static class PlanCommand
             source = Number("--source", "Source tokens of the longest example, beside the prompt.", defaults.Source), target = Number("--target", "Target tokens of the longest example.", defaults.Target);
         var budget = new SizeOption("--memory-budget", "Memory of the process, for example 6GiB: the fastest settings that fit are planned.");
         var device = new SizeOption("--device-memory", "Memory of a GPU, for example 16GiB: the fastest settings that fit there are planned.");
+        var speed = new Option<double?>("--device-tflops") { Description = "What that GPU's products reach, in 10^12 operations a second (its profile's ceiling, not its data sheet's peak): a step's time is estimated with it." };
         var table = new Option<bool>("--table") { Description = "Every published size in every format as a Markdown table." };
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var threads = new ThreadsOption();
         var command = new Command("plan", "Say what a training step will hold in memory, without running it.")
         {
-            model, shape, dtype, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, table, threads, asJson,
+            model, shape, dtype, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, speed, table, threads, asJson,
         };
         command.WithExamples(
             "iptnative plan --model models/t5-gym-tiny",
             "iptnative plan --shape xl --dtype int8 --batch 4 --memory-budget 6GiB",
-            "iptnative plan --shape xxl --dtype int4 --batch 1 --device-memory 16GiB");
+            "iptnative plan --shape xxl --dtype int4 --batch 1 --device-memory 16GiB --device-tflops 40");
         command.SetRun((parsed, _) =>
         {
             using TextWriter output = StandardOutput.Open();
@@ -60,6 +61,8 @@ internal static class PlanCommand
                 throw new UsageException("plan: expected either --model DIR or --shape NAME.");
             if (parsed.GetValue(budget) is not null && parsed.GetValue(device) is not null)
                 throw new UsageException("plan: found --memory-budget and --device-memory, expected one of them: the first is the process' memory, the second a GPU's.");
+            if (parsed.GetValue(speed) is { } ceiling && (parsed.GetValue(device) is null || !(ceiling > 0 && double.IsFinite(ceiling))))
+                throw new UsageException($"--device-tflops is {ceiling}, expected a positive number beside --device-memory: these cores are measured instead.");
             StoredWeights stored = Stored(parsed.GetValue(model), parsed.GetValue(shape), WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value); // Checked by the option.
             bool onDevice = parsed.GetValue(device) is not null;
             DType inside = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true);
@@ -89,11 +92,11 @@ internal static class PlanCommand
             long? limit = device.Of(parsed) ?? budget.Of(parsed);
             MemoryPlan plan = limit is not { } most ? MemoryPlan.Of(request)
                 : MemoryPlanner.Fit(request, new MemoryFreedom(Word<Activations>(parsed.GetValue(activations)!), residence, engine, request.Examples), most);
-            double? seconds = onDevice ? null : Seconds(plan, parsed.GetValue(batch), threads.Of(parsed));
+            double? seconds = !onDevice ? Seconds(plan, parsed.GetValue(batch), threads.Of(parsed)) : parsed.GetValue(speed) is { } tflops ? plan.Seconds(1000 * tflops, parsed.GetValue(batch)) : null;
             if (parsed.GetValue(asJson))
                 WriteJson(output, plan, seconds);
             else
-                WriteTable(output, plan, limit is null ? "" : onDevice ? $"on a GPU of {ByteSize.Text(limit.Value)}" : $"in {ByteSize.Text(limit.Value)}", seconds);
+                WriteTable(output, plan, limit is null ? "" : onDevice ? $"on a GPU of {ByteSize.Text(limit.Value)}" : $"in {ByteSize.Text(limit.Value)}", seconds, onDevice);
             return ExitCode.Done;
         });
         return command;
@@ -113,14 +116,14 @@ internal static class PlanCommand
         return plan.Seconds(ShareOfPeak * FmaPeak.Measure(cores, 0.3), examples);
     }
 
-    private static void WriteTable(TextWriter output, MemoryPlan plan, string where, double? seconds)
+    private static void WriteTable(TextWriter output, MemoryPlan plan, string where, double? seconds, bool onDevice)
     {
         output.WriteLine(MemoryPlanner.Describe(plan));
         foreach (MemoryLine line in plan.Lines)
             output.WriteLine($"{line.What,-18}{ByteSize.Text(line.Bytes),12}  {line.Detail}");
         output.WriteLine($"{"peak",-18}{ByteSize.Text(plan.Total),12}  {where}");
         if (seconds is { } time)
-            output.WriteLine($"{"step",-18}{time,10:0.0} s  estimated at {ShareOfPeak:p0} of these cores' measured peak, weights in memory");
+            output.WriteLine($"{"step",-18}{time,10:0.0##} s  {(onDevice ? "estimated at the ceiling given" : $"estimated at {ShareOfPeak:p0} of these cores' measured peak")}, weights in memory");
     }
 
     private static void WriteJson(TextWriter output, MemoryPlan plan, double? seconds) => JsonOutput.WriteObject(output, json =>

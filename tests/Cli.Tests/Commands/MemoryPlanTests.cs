@@ -71,6 +71,8 @@ public sealed class MemoryPlanTests
         Assert.Contains("of these cores' measured peak", model.Output, StringComparison.Ordinal);
         JsonElement device = JsonDocument.Parse(CliProgram.Run("plan", "--shape", "xxl", "--dtype", "int4", "--batch", "1", "--device-memory", "16GiB", "--json").Returned(0).Output).RootElement;
         Assert.True(device.GetProperty("peak_bytes").GetInt64() <= 16L << 30);
+        Assert.Matches("step +[0-9.]+ s +estimated at the ceiling given, weights in memory", CliProgram.Run("plan", "--shape", "xl", "--dtype", "bf16", "--device-memory", "24GiB", "--device-tflops", "40").Returned(0).Output);
+        CliProgram.Run("plan", "--shape", "xl", "--device-tflops", "40").Returned(2).Says("expected a positive number beside --device-memory");
         string spilled = CliProgram.Run("plan", "--shape", "large", "--dtype", "int8", "--tape", "bf16", "--spill", "--threads", "1").Returned(0).Output;
         Assert.StartsWith("mapped weights, native forward, full activations in bf16 on disk, 8 examples at once: ", spilled, StringComparison.Ordinal);
         Assert.Contains("on disk: full, 1824 source and 64 target rows, f32, bf16 inside sublayers", spilled, StringComparison.Ordinal);
