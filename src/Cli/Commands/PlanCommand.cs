@@ -65,7 +65,7 @@ internal static class PlanCommand
             {
                 Weights = stored,
                 Residence = residence ?? WeightResidence.Mapped,
-                Forward = engine ?? MemoryPlanner.Engine(stored, residence ?? WeightResidence.Mapped),
+                Forward = engine ?? ForwardEngines.Training,
                 Activations = Word<Activations>(parsed.GetValue(activations)!) ?? Activations.Full,
                 Examples = Positive(parsed, batch),
                 Source = Positive(parsed, prompt) + Positive(parsed, source),

@@ -172,13 +172,6 @@ public sealed partial class TrainRun
             WeightPlace.Streamed => WeightResidence.Streamed,
             _ => null,
         };
-        // Without a budget ONNX Runtime computes what it can read, as `auto` says.
-        if (forward is null && (_config.MemoryBudget is null && residence != WeightResidence.Streamed || _config.Compute == ComputeType.BF16 || _config.Tape == TapeType.BF16))
-        {
-            (forward, string reason) = ForwardEngines.Choose(checkpoint, residence ?? WeightResidence.Mapped, _config.Compute, Tape);
-            if (forward == Model.Backward.ForwardEngine.Native)
-                _note($"forward by our own kernels: {reason}.");
-        }
         var free = new MemoryFreedom(Wanted(), residence, forward, together);
         if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) && StepPlan.Remembered(text, free) is { } remembered)
             return remembered;
