@@ -25,7 +25,7 @@ internal static class BenchCommand
         shape.AcceptOnlyFromAmong([.. T5Shapes.Names]);
         var activations = new Option<string>("--activations") { Description = "What the forward pass keeps: less is smaller and slower; auto: everything, or what the budget allows.", DefaultValueFactory = _ => "auto" };
         activations.AcceptOnlyFromAmong("auto", "blocks", "sublayers", "full");
-        var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels; auto: ONNX Runtime for f32 weights.", DefaultValueFactory = _ => "auto" };
+        var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels; auto: our own.", DefaultValueFactory = _ => "auto" };
         forward.AcceptOnlyFromAmong("auto", "ort", "native");
         var weights = new Option<string>("--weights") { Description = "Read whole before the first step, mapped from the file, or streamed from it block by block; auto: mapped, or streamed where the budget asks for it.", DefaultValueFactory = _ => "auto" };
         weights.AcceptOnlyFromAmong("auto", "resident", "mapped", "streamed");

@@ -78,7 +78,7 @@ internal static class PlanCommand
             {
                 Weights = stored,
                 Residence = residence ?? WeightResidence.Mapped,
-                Forward = engine ?? MemoryPlanner.Engine(stored, residence ?? WeightResidence.Mapped),
+                Forward = engine ?? ForwardEngines.Training,
                 Activations = Word<Activations>(parsed.GetValue(activations)!) ?? Activations.Full,
                 Tape = inside,
                 Spilled = parsed.GetValue(spill),

@@ -25,7 +25,7 @@ public sealed record StepBenchmarkOptions
     /// <summary>What the forward pass keeps; null: everything, or what the budget allows.</summary>
     public Activations? Activations { get; init; }
 
-    /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Choose"/>.</summary>
+    /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Training"/>.</summary>
     public ForwardEngine? Forward { get; init; }
 
     /// <summary>Where the weights are; null: mapped, or streamed where the budget asks for it.</summary>
@@ -134,13 +134,11 @@ public static class StepBenchmark
         ArgumentNullException.ThrowIfNull(options);
         StoredWeights weights = StoredWeights.Of(config, options.DType);
         WeightResidence residence = options.Weights ?? WeightResidence.Mapped;
-        // ONNX Runtime computes float32 on a CPU.
-        ForwardEngine? forward = options.Forward ?? (options.Compute == ComputeType.BF16 || options.Tape == DType.BF16 || options.SpillFolder is not null ? ForwardEngine.Native : null);
         var request = new MemoryRequest
         {
             Weights = weights,
             Residence = residence,
-            Forward = forward ?? MemoryPlanner.Engine(weights, residence),
+            Forward = options.Forward ?? ForwardEngines.Training,
             Activations = options.Activations ?? Activations.Full,
             Tape = options.Tape,
             Spilled = options.SpillFolder is not null,
@@ -152,7 +150,7 @@ public static class StepBenchmark
             Threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads,
         };
         return options.MemoryBudget is { } budget
-            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, forward, options.Batch), budget)
+            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, options.Forward, options.Batch), budget)
             : MemoryPlan.Of(request);
     }
 

@@ -114,7 +114,7 @@ public sealed class MemoryPlan
         (long tape, long file) = Tape(c, request, rows, targets);
         string kept = $"{request.Activations.ToString().ToLowerInvariant()}, {rows} source and {targets} target rows, {(request.Tape == DType.F32 ? "f32" : $"f32, {request.Tape.Name()} inside sublayers")}";
         lines.Add(new("activation tape", tape, file == 0 ? kept : $"a block of {ByteSize.Text(file)} on disk: {kept}"));
-        bool answersHere = request.AnswerPositions > 0 && request.Forward == ForwardEngine.Native;
+        bool answersHere = request.AnswerPositions > 0 && (request.Forward == ForwardEngine.Native || request.Weights.ExpandedBytes > 0);
         lines.Add(new("scratch", 4 * Scratch(request, answersHere ? Math.Max(rows, request.AnswerPositions) : rows, targets, answersHere), "one sublayer's projections, and the residual stream's gradients"));
         long logits = Math.Clamp(LossChunk.Bytes / (4L * c.VocabSize), 1, targets) * c.VocabSize;
         lines.Add(new("logits", 4 * logits, $"a chunk of {logits / c.VocabSize} of {targets} rows"));

@@ -66,16 +66,6 @@ public static class MemoryPlanner
     /// <returns>The plan of least memory.</returns>
     public static MemoryPlan Leanest(MemoryRequest request, MemoryFreedom free) => Candidates(request, free).MinBy(p => p.Total)!; // Never empty.
 
-    /// <summary>Who computes the forward pass where nobody chose: as <see cref="ForwardEngines.Choose"/>.</summary>
-    /// <param name="weights">The weights.</param>
-    /// <param name="residence">Where they are.</param>
-    /// <returns>The engine.</returns>
-    public static ForwardEngine Engine(StoredWeights weights, WeightResidence residence)
-    {
-        ArgumentNullException.ThrowIfNull(weights);
-        return residence == WeightResidence.Streamed || weights.ExpandedBytes > 0 ? ForwardEngine.Native : ForwardEngine.Ort;
-    }
-
     /// <summary>A plan's settings in words.</summary>
     /// <param name="plan">The plan.</param>
     /// <returns>For example: mapped weights, native forward, blocks activations, 4 examples at once: 598 MB.</returns>
@@ -90,7 +80,7 @@ public static class MemoryPlanner
     {
         foreach (WeightResidence residence in free.Residence is { } r ? [r] : (WeightResidence[])[WeightResidence.Mapped, WeightResidence.Streamed])
         {
-            foreach (ForwardEngine engine in Engines(request, free, residence))
+            foreach (ForwardEngine engine in Engines(free, residence))
             {
                 foreach (Activations activations in free.Activations is { } a ? [a] : (Activations[])[Activations.Full, Activations.Sublayers, Activations.Blocks])
                 {
@@ -108,10 +98,11 @@ public static class MemoryPlanner
         }
     }
 
-    private static ForwardEngine[] Engines(MemoryRequest request, MemoryFreedom free, WeightResidence residence) =>
-        free.Forward is { } chosen
-            ? residence == WeightResidence.Streamed && chosen == ForwardEngine.Ort && free.Residence is null ? [] : [chosen]
-            : Engine(request.Weights, residence) == ForwardEngine.Native ? [ForwardEngine.Native] : [ForwardEngine.Ort, ForwardEngine.Native];
+    private static ForwardEngine[] Engines(MemoryFreedom free, WeightResidence residence)
+    {
+        ForwardEngine engine = free.Forward ?? ForwardEngines.Training;
+        return residence == WeightResidence.Streamed && engine == ForwardEngine.Ort && free.Residence is null ? [] : [engine];
+    }
 
     // Of a source row, relative to full activations in large batches.
     private static double Cost(MemoryPlan plan)

@@ -265,6 +265,8 @@ public sealed partial record RunConfig
             throw new ArgumentException($"tasks holds {Tasks.Count} task, expected at least 2 for \"method\": \"msf\": a space that tasks share cannot be found from fewer.");
         if (Training.Runs != 1)
             throw new ArgumentException($"training.runs is {Training.Runs}, expected 1 for \"method\": \"msf\": one run finds one subspace.");
+        if (MemoryBudget is not null || Weights == WeightPlace.Streamed || Spill is not null)
+            throw new ArgumentException($"{(MemoryBudget is not null ? "memory_budget is set" : Spill is not null ? "spill names a folder" : "weights is \"streamed\"")} and method is \"msf\", which trains an autoencoder that the memory plan does not count. Leave it out: steps are planned with half of the free memory.");
         int missing = Enumerable.Range(0, Tasks.Count).FirstOrDefault(i => Tasks[i].Prompt is null, -1);
         if (missing >= 0)
             throw new ArgumentException($"tasks.{missing}.prompt ('{Tasks[missing].DisplayName}') is missing, expected the task's trained prompt, for example best/{Tasks[missing].DisplayName}-seed42 of a prompt-tuning run: nothing is put in its place.");

@@ -42,8 +42,8 @@ internal static class RunSettings
     /// <summary>Forward and backward as planned.</summary>
     public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32, string? spillFolder = null)
     {
-        // A run whose steps need no ONNX Runtime does not load it for its answers either: neither its library nor its arena is in the memory plan.
-        if (plan.Forward == Engine.Native)
+        // ONNX Runtime binds all weights at once.
+        if (plan.Weights == WeightResidence.Streamed)
             model.Generation = Engine.Native;
         return new GradientPass(checkpoint, model, new GradientOptions
         {

@@ -66,7 +66,7 @@ public sealed class MemoryPlanTests
     public void APlanIsATable()
     {
         CliRun model = CliProgram.Run("plan", "--model", CliProgram.Model, "--threads", "1").Returned(0);
-        Assert.StartsWith("mapped weights, ort forward, full activations, 8 examples at once: ", model.Output, StringComparison.Ordinal);
+        Assert.StartsWith("mapped weights, native forward, full activations, 8 examples at once: ", model.Output, StringComparison.Ordinal);
         Assert.Contains("activation tape", model.Output, StringComparison.Ordinal);
         Assert.Contains("of these cores' measured peak", model.Output, StringComparison.Ordinal);
         JsonElement device = JsonDocument.Parse(CliProgram.Run("plan", "--shape", "xxl", "--dtype", "int4", "--batch", "1", "--device-memory", "16GiB", "--json").Returned(0).Output).RootElement;
