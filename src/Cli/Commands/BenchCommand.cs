@@ -42,10 +42,11 @@ internal static class BenchCommand
             source = Number("--source", "Source tokens beside the prompt.", defaults.Source), target = Number("--target", "Target tokens.", defaults.Target),
             steps = Number("--steps", "Timed steps, after one that is not; medians are printed.", defaults.Steps),
             threads = Number("--threads", "CPU threads; 0 takes every core.", defaults.Threads);
+        var device = new DeviceOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
         {
-            shape, activations, tape, spill, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, asJson,
+            shape, activations, tape, spill, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, device, asJson,
         };
         command.WithExamples(
             "iptnative bench step --shape base --activations full",
@@ -54,6 +55,7 @@ internal static class BenchCommand
             "iptnative bench step --shape xxl --dtype int4 --weights streamed --batch 1 --prompt 20 --source 64 --activations blocks --steps 1");
         command.SetRun((parsed, cancel) =>
         {
+            device.RequireCpu(parsed, "a training step");
             StepBenchmarkResult result = StepBenchmark.Run(
                 new StepBenchmarkOptions
                 {

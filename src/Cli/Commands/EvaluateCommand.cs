@@ -47,9 +47,10 @@ internal static class EvaluateCommand
         var batch = new Option<int>("--batch-size") { Description = "Examples computed together; changes no answer.", DefaultValueFactory = _ => evaluationDefaults.BatchSize };
         Option<string> compute = ComputeOption.Create();
         var threads = new Option<int>("--threads") { Description = "CPU threads; 0 takes every core.", DefaultValueFactory = _ => 0 };
+        var device = new DeviceOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("evaluate", "Score a frozen T5 on a task, with saved prompts or none.");
-        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, ensemble, cost, predictions, batch, compute, threads, asJson])
+        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, ensemble, cost, predictions, batch, compute, threads, device, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative evaluate --model models/t5-gym-tiny --task clinc150-domain --data examples/gym --task-prefix",
@@ -76,6 +77,7 @@ internal static class EvaluateCommand
                 encoding = encoding with { MaxTargetLength = most };
             var options = new EvaluationOptions { BatchSize = parsed.GetValue(batch), MaxTargetLength = parsed.GetValue(maxTarget), NumBeams = parsed.GetValue(beams) };
             RequireUsable(source, encoding, options, parsed.GetValue(split)!, parsed.GetValue(limit), parsed.GetValue(threads));
+            device.RequireCpu(parsed, "evaluation");
 
             // Small things first: a mistake in them should not wait for the model.
             TaskData loaded = TaskData.Load(source);

@@ -132,6 +132,7 @@ public static partial class Reductions
             if (offsets[s] < 0 || offsets[s + 1] < offsets[s] || offsets[s + 1] > x.Elements)
                 throw new ArgumentException($"{op}: segment {s} is [{offsets[s]}, {offsets[s + 1]}), expected a range inside [0, {x.Elements}).", nameof(offsets));
         }
+        using OpScope trace = OpTrace.Enter(op, offsets[^1] - offsets[0]);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Segments(cpu, kind, x, offsets, sums); break;

@@ -33,6 +33,8 @@ internal sealed partial class T5LayerAttention
     private readonly BlockScratch _scratch;
     private readonly T5Config _config;
     private readonly AttentionKind _kind;
+    private readonly string _forward;
+    private readonly string _backward;
     private readonly Tensor _norm;
     private readonly Tensor _q;
     private readonly Tensor _k;
@@ -50,6 +52,7 @@ internal sealed partial class T5LayerAttention
         _config = weights.Config;
         _kind = kind;
         string attention = $"{path}.{(kind == AttentionKind.Cross ? "EncDecAttention" : "SelfAttention")}";
+        (_forward, _backward) = ($"{attention} forward", $"{attention} backward");
         _norm = weights.Vector($"{path}.layer_norm.weight");
         _q = weights.Matrix($"{attention}.q.weight");
         _k = weights.Matrix($"{attention}.k.weight");
@@ -67,6 +70,7 @@ internal sealed partial class T5LayerAttention
     /// <param name="keep">Query, Key and Value to fill; empty tensors where nothing is kept.</param>
     public void Forward(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor y, in SublayerTape keep = default)
     {
+        using OpScope trace = OpTrace.Region(_forward);
         ComputeDevice device = _scratch.Device;
         Projections(x, rows.Rows, memory, memoryRows.Rows, keep, out Tensor q, out Tensor k, out Tensor v);
         // Where nothing keeps the queries there, the context takes their place.
@@ -87,6 +91,7 @@ internal sealed partial class T5LayerAttention
     /// <param name="memoryOnly">Cross: leave dx as it is. True in the decoder's first block: below it lies nothing that is tuned.</param>
     public void BackwardInPlace(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor dx, Tensor dmemory, in SublayerTape kept = default, bool memoryOnly = false)
     {
+        using OpScope trace = OpTrace.Region(_backward);
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim, dKv = _config.DKv;
         Tensor r = _scratch.Take(Slot.InverseRms, rows.Rows);

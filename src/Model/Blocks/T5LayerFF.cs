@@ -16,6 +16,8 @@ internal sealed class T5LayerFF
 {
     private readonly BlockScratch _scratch;
     private readonly T5Config _config;
+    private readonly string _forward;
+    private readonly string _backward;
     private readonly Tensor _norm;
     private readonly Tensor _wi0;
     private readonly Tensor _wi1;
@@ -29,6 +31,7 @@ internal sealed class T5LayerFF
     {
         _scratch = scratch;
         _config = weights.Config;
+        (_forward, _backward) = ($"{path}.DenseReluDense forward", $"{path}.DenseReluDense backward");
         _norm = weights.Vector($"{path}.layer_norm.weight");
         _wi0 = weights.Matrix(_config.IsGated ? $"{path}.DenseReluDense.wi_0.weight" : $"{path}.DenseReluDense.wi.weight");
         _wi1 = _config.IsGated ? weights.Matrix($"{path}.DenseReluDense.wi_1.weight") : default;
@@ -42,6 +45,7 @@ internal sealed class T5LayerFF
     /// <param name="keep">Gate and Up to fill; empty tensors where nothing is kept.</param>
     public void Forward(Tensor x, Tensor y, int rows, in SublayerTape keep = default)
     {
+        using OpScope trace = OpTrace.Region(_forward);
         ComputeDevice device = _scratch.Device;
         Inner(x, rows, keep, out Tensor h0, out Tensor h1);
         Tensor g = _scratch.Take(Slot.DInner, h0.Elements);
@@ -64,6 +68,7 @@ internal sealed class T5LayerFF
     /// <param name="kept">What Forward kept; overwritten.</param>
     public void BackwardInPlace(Tensor x, Tensor dx, int rows, in SublayerTape kept = default)
     {
+        using OpScope trace = OpTrace.Region(_backward);
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, f = _config.DFf;
         Tensor r = _scratch.Take(Slot.InverseRms, rows);

@@ -156,7 +156,8 @@ public sealed class FrozenT5 : IDisposable
             run.Output(T5RuntimeGraph.EncoderHidden, hidden, B, S, D);
             BindTape(run, Session("encoder", tape).Graph, _encoded.TapeList, _encoderTape, embeds, B, S);
             BindInside(run, Session("encoder", tape).Graph, _encoded.Inside, _encoderInside, B, S, S);
-            run.Run();
+            using (OpTrace.Enter("ONNX Runtime encoder", B, S))
+                run.Run();
         }
 
         _encoded.Batch = B;
@@ -208,7 +209,8 @@ public sealed class FrozenT5 : IDisposable
         }
         BindTape(run, Session(graph, tape).Graph, _decoded.TapeList, _decoderTape, embeds, B, T);
         BindInside(run, Session(graph, tape).Graph, _decoded.Inside, _decoderInside, B, T, encoded.SourceLength);
-        run.Run();
+        using (OpTrace.Enter("ONNX Runtime decoder", B, T, encoded.SourceLength))
+            run.Run();
 
         _decoded.Batch = B;
         _decoded.TargetLength = T;

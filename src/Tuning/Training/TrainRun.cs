@@ -71,7 +71,19 @@ public sealed partial class TrainRun
         using RunFolder folder = RunFolder.Open(_config, Inputs(checkpoint, tasks), resume);
         foreach (string line in folder.Notes)
             _note(line);
+        try
+        {
+            return Execute(folder, checkpoint, tokenizer, tasks, rows);
+        }
+        catch
+        {
+            folder.DiscardIfBlank();
+            throw;
+        }
+    }
 
+    private TrainRunReport Execute(RunFolder folder, Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
+    {
         using var device = new CpuDevice(_config.Threads, _config.Compute);
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false, ExpandQuantised = _note });
