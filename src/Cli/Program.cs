@@ -36,6 +36,7 @@ public static class Program
         root.Subcommands.Add(ParityCommand.Create());
         root.Subcommands.Add(PlanCommand.Create());
         root.Subcommands.Add(BenchCommand.Create());
+        root.Subcommands.Add(ProfileCommand.Create());
         root.Subcommands.Add(DoctorCommand.Create());
         root.WithExamples(
             "iptnative generate --model models/t5-gym-tiny --input \"[clinc150-domain] what is my balance\"",

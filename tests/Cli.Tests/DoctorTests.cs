@@ -1,6 +1,7 @@
 // What `doctor` says of GPUs, without one: the findings are made from what the driver said.
 using IptNative.Cli.Commands;
 using IptNative.Kernels.Devices;
+using IptNative.Model.Forward;
 using Xunit;
 
 namespace IptNative.Cli.Tests;
@@ -10,23 +11,58 @@ public sealed class DoctorTests
     [Fact]
     public void WithoutADriverItSaysWhatToInstall()
     {
-        DoctorCommand.Finding[] findings = [.. DoctorCommand.Gpus(new CudaDriver(0, [], "NVIDIA's driver is not installed."), null)];
+        DoctorCommand.Finding[] findings = [.. DoctorCommand.Gpus(new CudaDriver(0, [], "NVIDIA's driver is not installed."), null, null)];
         Assert.Equal(new("CUDA driver", "not found", "NVIDIA's driver is not installed."), findings[0]);
         Assert.Equal(new("cuBLAS", "not found", ""), findings[1]);
-        Assert.Equal(2, findings.Length);
+        Assert.Equal(new("CUDA provider", "not found", ""), findings[2]);
+        Assert.Equal(new("CUDA context", "none: nothing to share with ONNX Runtime", ""), findings[3]);
+        Assert.Equal(4, findings.Length);
     }
 
     [Fact]
     public void EachGpuIsDescribedAndAMissingCuBlasIsSaid()
     {
         var driver = new CudaDriver(12080, [new CudaGpu(0, "NVIDIA H100", 9, 0, 80L << 30, 132), new CudaGpu(1, "Tesla V100", 7, 0, 16L << 30, 80)], "");
-        DoctorCommand.Finding[] findings = [.. DoctorCommand.Gpus(driver, null)];
-        Assert.Equal(["CUDA driver", "cuda:0", "cuda:1", "cuBLAS", "CUDA context"], findings.Select(finding => finding.Item));
+        DoctorCommand.Finding[] findings = [.. DoctorCommand.Gpus(driver, null, null)];
+        Assert.Equal(["CUDA driver", "cuda:0", "cuda:1", "cuBLAS", "CUDA provider", "CUDA context"], findings.Select(finding => finding.Item));
         Assert.Equal("serves CUDA 12.8", findings[0].Found);
         Assert.Equal("NVIDIA H100, compute capability 9.0, 80.0 GiB, 132 multiprocessors", findings[1].Found);
         Assert.Empty(findings[1].Missing);
         Assert.StartsWith("No bf16 and tf32 tensor cores", findings[2].Missing);
         Assert.StartsWith("Matrix products run on our own kernels.", findings[3].Missing);
-        Assert.Equal("12.8.4 (libcublas.so.12)", DoctorCommand.Gpus(driver, new CuBlasLibrary(0, "libcublas.so.12", "12.8.4")).ElementAt(3).Found);
+        Assert.StartsWith("ONNX Runtime computes on the CPU.", findings[4].Missing);
+        Assert.Equal("12.8.4 (libcublas.so.12)", DoctorCommand.Gpus(driver, new CuBlasLibrary(0, "libcublas.so.12", "12.8.4"), null).ElementAt(3).Found);
+    }
+
+    [Fact]
+    public void AProviderOfAnotherCudaIsSaid()
+    {
+        var driver = new CudaDriver(12080, [new CudaGpu(0, "NVIDIA H100", 9, 0, 80L << 30, 132)], "");
+        DoctorCommand.Finding other = DoctorCommand.Gpus(driver, null, new CudaProviderLibrary("here.so", 13)).Single(f => f.Item == "CUDA provider");
+        Assert.Equal("here.so, for CUDA 13", other.Found);
+        Assert.Equal("here.so needs CUDA 13, the driver serves 12.8. Install a driver that serves CUDA 13.0 or newer, or a provider library for CUDA 12.", other.Missing);
+        Assert.Empty(DoctorCommand.Gpus(driver, null, new CudaProviderLibrary("here.so", 12)).Single(f => f.Item == "CUDA provider").Missing);
+    }
+
+    [Theory]
+    [InlineData("train", "examples/quickstart.json")]
+    [InlineData("ipt", "examples/ipt-smoke.json")]
+    [InlineData("evaluate", "--model", "models/t5-gym-tiny", "--task", "clinc150-domain", "--data", "examples/gym")]
+    [InlineData("generate", "--model", "models/t5-gym-tiny", "--input", "hello")]
+    [InlineData("serve", "--model", "models/t5-gym-tiny", "--port", "0")]
+    [InlineData("bench", "step", "--shape", "small")]
+    [InlineData("profile", "--model", "models/t5-gym-tiny")]
+    public void AGpuThatCannotBeUsedIsAnErrorEverywhere(params string[] command)
+    {
+        // The one that no machine has.
+        CliRun run = CliProgram.Run([.. command, "--device", "cuda:4095"]).Returned(1).Says("--device cuda:4095: ").Says("Or use --device cpu.");
+        Assert.Empty(run.Output);
+        CliProgram.Run([.. command, "--device", "gpu"]).Returned(2).Says("expected auto|cpu|cuda[:n]");
+    }
+
+    [Fact]
+    public void AutoSaysWhatItTook()
+    {
+        CliProgram.Run("generate", "--model", CliProgram.Model, "--input", "hello", "--max-length", "2", "--device", "auto").Returned(0).Says("--device auto: using the CPU. ");
     }
 }

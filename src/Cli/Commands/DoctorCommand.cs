@@ -60,13 +60,14 @@ internal static class DoctorCommand
         yield return OnnxRuntime();
         yield return BuildOption("ILGPU", "IlgpuSource", "Not on the package sources at build time: no CUDA device in this build. Add a source that has ILGPU 1.5.3, delete eng/resolved.props and run again.");
         yield return BuildOption("tokenizer", "TokenizersSource", "");
-        foreach (Finding finding in Gpus(CudaDriver.Query(), CuBlasLibrary.Find()))
+        foreach (Finding finding in Gpus(CudaDriver.Query(), CuBlasLibrary.Find(), CudaProviderLibrary.Find()))
             yield return finding;
     }
 
-    /// <summary>Driver, each GPU, cuBLAS, and how memory is shared with ONNX Runtime.</summary>
-    internal static IEnumerable<Finding> Gpus(CudaDriver driver, CuBlasLibrary? cublas)
+    /// <summary>Driver, each GPU, cuBLAS, ONNX Runtime's CUDA provider, and how memory is shared with it.</summary>
+    internal static IEnumerable<Finding> Gpus(CudaDriver driver, CuBlasLibrary? cublas, CudaProviderLibrary? provider)
     {
+        bool any = driver.Gpus.Count > 0;
         yield return new("CUDA driver", driver.Version == 0 ? "not found" : $"serves CUDA {driver.VersionText}", driver.Problem);
         foreach (CudaGpu gpu in driver.Gpus)
         {
@@ -74,9 +75,11 @@ internal static class DoctorCommand
                 gpu.HasTensorCores ? "" : "No bf16 and tf32 tensor cores (they need compute capability 8.0): matrix products run in f32 on ordinary cores.");
         }
         yield return new("cuBLAS", cublas is null ? "not found" : $"{cublas.Version} ({cublas.Name})",
-            cublas is not null || driver.Gpus.Count == 0 ? "" : "Matrix products run on our own kernels. For the vendor's install cuBLAS 11, 12 or 13, the one that the driver serves (libcublas.so.12 on the loader's path).");
-        if (driver.Gpus.Count > 0)
-            yield return new("CUDA context", "our own; tensors go to and from ONNX Runtime through host memory", "");
+            cublas is not null || !any ? "" : "Matrix products run on our own kernels. For the vendor's install cuBLAS 11, 12 or 13, the one that the driver serves (libcublas.so.12 on the loader's path).");
+        yield return new("CUDA provider", provider is null ? "not found" : $"{provider.Path}{(provider.CudaMajor > 0 ? $", for CUDA {provider.CudaMajor}" : "")}",
+            !any ? "" : provider is null ? "ONNX Runtime computes on the CPU. Put libonnxruntime_providers_cuda.so of ONNX Runtime 1.29 beside the program." : provider.Problem(driver));
+        // Sharing needs ILGPU's device inside the context that ONNX Runtime uses; no machine has proven it yet, so the device does not do it.
+        yield return new("CUDA context", any ? "our own; tensors go to and from ONNX Runtime through host memory" : "none: nothing to share with ONNX Runtime", "");
     }
 
     private static Finding OnnxRuntime()

@@ -18,7 +18,8 @@ internal static class IptCommand
         var output = new Option<string?>("--out") { Description = "Folder of jobs and report; without it the file's output, or runs/NAME." };
         var jobs = new Option<int?>("--jobs") { Description = "Runs that share a batch, at most; without it the file's side_by_side." };
         var set = new Option<string[]>("--set") { Description = "key=value over the file's options, for example --set ist.training.steps=100.", Arity = ArgumentArity.OneOrMore };
-        var command = new Command("ipt", "Find the subspace that prompts share, tune in it, and write the report: prompt tuning, MSF, IST, all in one.") { file, planOnly, output, jobs, set };
+        var device = new DeviceOption();
+        var command = new Command("ipt", "Find the subspace that prompts share, tune in it, and write the report: prompt tuning, MSF, IST, all in one.") { file, planOnly, output, jobs, set, device };
         command.WithExamples(
             "iptnative ipt examples/ipt-smoke.json",
             "iptnative ipt examples/ipt-mini.json --plan",
@@ -29,6 +30,7 @@ internal static class IptCommand
             if (parsed.GetValue(jobs) is { } sideBySide) overrides.Add($"side_by_side={sideBySide.ToString(CultureInfo.InvariantCulture)}");
             ExperimentConfig config = ExperimentConfig.Load(parsed.GetValue(file)!, overrides);
             if (parsed.GetValue(output) is { } folder) config = config with { Output = Path.GetFullPath(folder) };
+            device.RequireCpu(parsed, "training");
             using TextWriter results = StandardOutput.Open();
             return Run(config, parsed.GetValue(planOnly), runners, results, cancel);
         });

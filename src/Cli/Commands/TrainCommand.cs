@@ -22,9 +22,10 @@ internal static class TrainCommand
         var weights = new Option<string?>("--weights") { Description = "Where the frozen weights are: resident, mapped, streamed or auto; short for --set weights=WORD." };
         var budget = new Option<string?>("--memory-budget") { Description = "Memory that training steps may take, for example 6GiB: the fastest settings that fit are taken; short for --set memory_budget=SIZE." };
         var output = new Option<string?>("--output") { Description = "The run folder; short for --set output=DIR." };
+        var device = new DeviceOption();
         var options = new Option<bool>("--options") { Description = "Lists every option with its default and stops." };
         var asJson = new Option<bool>("--json") { Description = "The result as one JSON object instead of a table; the same as result.json in the run folder." };
-        var command = new Command("train", "Tune soft prompts on a frozen T5 and score them.") { file, set, resume, runs, activations, forward, compute, weights, budget, output, options, asJson };
+        var command = new Command("train", "Tune soft prompts on a frozen T5 and score them.") { file, set, resume, runs, activations, forward, compute, weights, budget, output, device, options, asJson };
         file.Arity = ArgumentArity.ZeroOrOne;
         command.WithExamples(
             "iptnative train examples/quickstart.json",
@@ -48,6 +49,7 @@ internal static class TrainCommand
             Add("memory_budget", parsed.GetValue(budget));
             Add("output", parsed.GetValue(output));
             RunConfig config = RunConfig.Load(path, overrides);
+            device.RequireCpu(parsed, "training");
             using var display = new TrainingDisplay(Console.Error, DisplayOptions.OfConsole());
             // A token is answered in milliseconds, a micro-batch of a large model takes a while.
             using CancellationTokenRegistration soon = cancel.Register(() => display.Say("stopping: what is computed now is finished or dropped, then a checkpoint is saved. Ctrl+C again ends at once."));

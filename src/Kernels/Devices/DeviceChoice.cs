@@ -75,6 +75,22 @@ public readonly record struct DeviceChoice(DeviceKind Kind, int Ordinal)
         return new CpuDevice(threads, compute);
     }
 
+    /// <summary>Decides for work that only the CPU can do: never silently.</summary>
+    /// <param name="work">What is to be done, for the message: "training".</param>
+    /// <returns>What the user should know: with <c>auto</c>, that it is the CPU and why. Empty for <c>cpu</c>.</returns>
+    /// <exception cref="NotSupportedException">A GPU was asked for; the message says what was looked for, what was found and what to do.</exception>
+    public string RequireCpu(string work)
+    {
+        if (Kind == DeviceKind.Cpu)
+            return "";
+        string problem = Problem(CudaDriver.Query());
+        if (problem.Length == 0)
+            problem = $"a GPU can be used here, but {work} does not run on one in this version: only the single ops do.";
+        return Kind == DeviceKind.Cuda
+            ? throw new NotSupportedException($"--device {this}: {problem} Or use --device cpu.")
+            : $"--device auto: using the CPU. {problem}";
+    }
+
     /// <summary>Why no GPU can be opened, and what to do; empty where one can.</summary>
     internal string Problem(CudaDriver driver)
     {

@@ -27,6 +27,7 @@ public static class Gemm
     {
         ArgumentNullException.ThrowIfNull(device);
         args.Validate(device);
+        using OpScope trace = OpTrace.Enter(args);
 #if ILGPU
         if (device is IlgpuDevice gpu)
         {

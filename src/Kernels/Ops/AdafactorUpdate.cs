@@ -52,6 +52,7 @@ public static partial class AdafactorUpdate
         const string Op = "AdafactorUpdate.RunFull";
         Check(Op, device, g, p, sums, rows, columns);
         Require.Shape(Op, device, v, nameof(v), DType.F32, "[rows, columns]", rows, columns);
+        using OpScope trace = OpTrace.Enter(Op, rows, columns);
         switch (device)
         {
             case CpuDevice cpu: Cpu.RunFull(cpu, g, v, p, sums, rows, columns, coefficients); break;
@@ -83,6 +84,7 @@ public static partial class AdafactorUpdate
         Require.Shape(Op, device, r, nameof(r), DType.F32, "[rows]", rows);
         Require.Shape(Op, device, c, nameof(c), DType.F32, "[columns]", columns);
         Require.Shape(Op, device, factors, nameof(factors), DType.F32, "[rows + columns]", rows + columns);
+        using OpScope trace = OpTrace.Enter(Op, rows, columns);
         switch (device)
         {
             case CpuDevice cpu: Cpu.RunFactored(cpu, g, r, c, p, sums, factors, rows, columns, coefficients); break;

@@ -49,6 +49,7 @@ public static partial class AdamWUpdate
         Require.Shape(Op, device, m, nameof(m), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, v, nameof(v), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, p, nameof(p), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu:

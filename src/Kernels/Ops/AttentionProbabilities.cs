@@ -64,6 +64,7 @@ public static partial class AttentionProbabilities
             Require.Shape(Op, device, mask.Lengths, "mask.Lengths", DType.I32, "[batch]", batch);
         if (!mask.Mask.IsEmpty)
             Require.Shape(Op, device, mask.Mask, "mask.Mask", DType.F32, "[batch, Tk]", batch, Tk);
+        using OpScope trace = OpTrace.Enter(Op, batch * H * Tq, Tk);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, scores, bias, mask, batch, H, Tq, Tk, layout); break;
@@ -91,6 +92,7 @@ public static partial class AttentionProbabilities
         Require.Shape(Op, device, p, nameof(p), DType.F32, "[rows, Tk]", rows, Tk);
         Require.Shape(Op, device, dp, nameof(dp), DType.F32, "[rows, Tk]", rows, Tk);
         Require.Shape(Op, device, ds, nameof(ds), DType.F32, "[rows, Tk]", rows, Tk);
+        using OpScope trace = OpTrace.Enter(Op, rows, Tk);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(cpu, p, dp, ds, rows, Tk); break;

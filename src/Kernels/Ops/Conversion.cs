@@ -27,6 +27,7 @@ public static partial class Conversion
         const string Op = "Conversion.ToF32";
         Require.FloatShape(Op, device, x, nameof(x), "[elements]", elements);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.ToF32(cpu, x, y); break;
@@ -49,6 +50,7 @@ public static partial class Conversion
         const string Op = "Conversion.FromF32";
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
         Require.FloatShape(Op, device, y, nameof(y), "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.FromF32(cpu, x, y); break;
@@ -77,7 +79,7 @@ public static partial class Conversion
             public float* Y;
             public long Elements;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -93,7 +95,7 @@ public static partial class Conversion
             public void* Y;
             public long Elements;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

@@ -53,6 +53,7 @@ public static partial class CrossEntropy
     {
         const string Op = "CrossEntropy.Forward";
         RequireShapes(Op, device, logits, labels, loss, rows, V, options);
+        using OpScope trace = OpTrace.Enter(Op, rows, V);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(Op, cpu, logits, labels, default, loss, rows, V, options); break;
@@ -79,6 +80,7 @@ public static partial class CrossEntropy
         const string Op = "CrossEntropy.ForwardBackwardInPlace";
         RequireShapes(Op, device, logits, labels, loss, rows, V, options);
         Require.Shape(Op, device, weights, nameof(weights), DType.F64, "[rows]", rows);
+        using OpScope trace = OpTrace.Enter(Op, rows, V);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(Op, cpu, logits, labels, weights, loss, rows, V, options); break;
@@ -114,6 +116,7 @@ public static partial class CrossEntropy
         Require.Shape(Op, device, labels, nameof(labels), DType.I32, "[B, T]", B, T);
         Require.Shape(Op, device, weights, nameof(weights), DType.F64, "[B, T]", B, T);
         Require.Shape(Op, device, tokens, nameof(tokens), DType.I64, "[groupCount]", groupCount);
+        using OpScope trace = OpTrace.Enter(Op, B, T);
         switch (device)
         {
             case CpuDevice: Cpu.RowWeights(Op, labels, groups, weights, tokens, B, T, groupCount, ignoreIndex, reduction, scale); break;
@@ -142,6 +145,7 @@ public static partial class CrossEntropy
         Require.Shape(Op, device, loss, nameof(loss), DType.F64, "[B, T]", B, T);
         Require.Shape(Op, device, weights, nameof(weights), DType.F64, "[B, T]", B, T);
         Require.Shape(Op, device, groupLoss, nameof(groupLoss), DType.F64, "[groupCount]", groupCount);
+        using OpScope trace = OpTrace.Enter(Op, B, T);
         switch (device)
         {
             case CpuDevice: Cpu.GroupLoss(Op, loss, weights, groups, groupLoss, B, T, groupCount); break;

@@ -22,6 +22,7 @@ public static partial class Elementwise
     public static void Scale(ComputeDevice device, Tensor x, Tensor y, long elements, float alpha)
     {
         Pair("Elementwise.Scale", device, x, y, elements);
+        using OpScope trace = OpTrace.Enter("Elementwise.Scale", elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Scale(cpu, x, y, alpha); break;
@@ -43,6 +44,7 @@ public static partial class Elementwise
     public static void Axpy(ComputeDevice device, Tensor x, Tensor y, long elements, float alpha)
     {
         Pair("Elementwise.Axpy", device, x, y, elements);
+        using OpScope trace = OpTrace.Enter("Elementwise.Axpy", elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Axpy(cpu, x, y, alpha); break;
@@ -72,6 +74,7 @@ public static partial class Elementwise
     public static void Fill(ComputeDevice device, Tensor y, long elements, float value)
     {
         Require.Shape("Elementwise.Fill", device, y, nameof(y), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter("Elementwise.Fill", elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Fill(cpu, y, value); break;

@@ -37,6 +37,7 @@ public static partial class EmbeddingGather
         Require.FloatShape(Op, device, table, nameof(table), "[V, D]", V, D);
         Require.Shape(Op, device, ids, nameof(ids), DType.I32, "[rows]", rows);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[rows, D]", rows, D);
+        using OpScope trace = OpTrace.Enter(Op, rows, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, table, ids, y, rows, V, D); break;
@@ -68,7 +69,7 @@ public static partial class EmbeddingGather
             public float* Y;
             public long D;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

@@ -30,6 +30,7 @@ public static partial class GatedRelu
         Require.Shape(Op, device, h0, nameof(h0), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, h1, nameof(h1), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<ReluActivation>.GatedForward(cpu, h0, h1, y); break;
@@ -58,6 +59,7 @@ public static partial class GatedRelu
         Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, dh0, nameof(dh0), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, dh1, nameof(dh1), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<ReluActivation>.GatedBackward(cpu, h0, h1, dy, dh0, dh1); break;

@@ -28,6 +28,7 @@ public static partial class Gelu
         const string Op = "Gelu.Forward";
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<GeluTanh>.Forward(cpu, x, y); break;
@@ -52,6 +53,7 @@ public static partial class Gelu
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, dx, nameof(dx), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: CpuActivation<GeluTanh>.Backward(cpu, x, dy, dx); break;

@@ -29,6 +29,7 @@ public static partial class HyperbolicTangent
         const string Op = "HyperbolicTangent.Forward";
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, y); break;
@@ -53,6 +54,7 @@ public static partial class HyperbolicTangent
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, dx, nameof(dx), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(cpu, y, dy, dx); break;

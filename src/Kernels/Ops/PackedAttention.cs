@@ -41,6 +41,7 @@ public static partial class PackedAttention
         const string Op = "PackedAttention.Forward";
         Check(Op, device, q, k, v, bias, queryOffsets, keyOffsets, H, dKv, causal);
         Require.Shape(Op, device, context, nameof(context), DType.F32, "[Rq, H*K]", queryOffsets[^1], H, dKv);
+        using OpScope trace = OpTrace.Enter(Op, queryOffsets, keyOffsets, (long)H * dKv, causal);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, context, default, default, default, H, dKv, causal), queryOffsets, keyOffsets); break;
@@ -74,6 +75,7 @@ public static partial class PackedAttention
             Require.Shape(Op, device, dq, nameof(dq), DType.F32, "[Rq, H*K]", queryOffsets[^1], H, dKv);
         Require.Shape(Op, device, dk, nameof(dk), DType.F32, "[Rk, H*K]", keyOffsets[^1], H, dKv);
         Require.Shape(Op, device, dv, nameof(dv), DType.F32, "[Rk, H*K]", keyOffsets[^1], H, dKv);
+        using OpScope trace = OpTrace.Enter(Op, queryOffsets, keyOffsets, (long)H * dKv, causal);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, dcontext, dq, dk, dv, H, dKv, causal), queryOffsets, keyOffsets); break;

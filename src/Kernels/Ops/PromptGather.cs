@@ -39,6 +39,7 @@ public static partial class PromptGather
         RequireShapes(Op, device, places, promptRows, B, S, D);
         Require.Shape(Op, device, prompts, nameof(prompts), DType.F32, "[promptRows, D]", promptRows, D);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[B, S, D]", B, S, D);
+        using OpScope trace = OpTrace.Enter(Op, promptRows, B, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, S, S, D); break;
@@ -66,6 +67,7 @@ public static partial class PromptGather
         RequireShapes(Op, device, places, promptRows, B, rows, D);
         Require.Shape(Op, device, prompts, nameof(prompts), DType.F32, "[promptRows, D]", promptRows, D);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[rows, D]", rows, D);
+        using OpScope trace = OpTrace.Enter(Op, promptRows, B, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(Op, cpu, prompts, places, y, promptRows, B, 0, rows, D); break;
@@ -121,6 +123,7 @@ public static partial class PromptGather
         RequireShapes(Op, device, places, promptRows, B, rows, D);
         Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[rows, D]", rows, D);
         Require.Shape(Op, device, dprompts, nameof(dprompts), DType.F32, "[promptRows, D]", promptRows, D);
+        using OpScope trace = OpTrace.Enter(Op, promptRows, B, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(Op, cpu, places, dy, dprompts, promptRows, B, 0, rows, D, accumulate: true); break;
@@ -136,6 +139,7 @@ public static partial class PromptGather
         RequireShapes(op, device, places, promptRows, B, S, D);
         Require.Shape(op, device, dy, nameof(dy), DType.F32, "[B, S, D]", B, S, D);
         Require.Shape(op, device, dprompts, nameof(dprompts), DType.F32, "[promptRows, D]", promptRows, D);
+        using OpScope trace = OpTrace.Enter(op, promptRows, B, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(op, cpu, places, dy, dprompts, promptRows, B, S, S, D, accumulate); break;
@@ -203,7 +207,7 @@ public static partial class PromptGather
             public long B, Stride, D;
             public bool Accumulate;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -222,7 +226,7 @@ public static partial class PromptGather
                 }
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Add<V>(float* target, float* source)
                 where V : unmanaged, ISimd<V>
             {

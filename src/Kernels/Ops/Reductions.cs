@@ -132,6 +132,7 @@ public static partial class Reductions
             if (offsets[s] < 0 || offsets[s + 1] < offsets[s] || offsets[s + 1] > x.Elements)
                 throw new ArgumentException($"{op}: segment {s} is [{offsets[s]}, {offsets[s + 1]}), expected a range inside [0, {x.Elements}).", nameof(offsets));
         }
+        using OpScope trace = OpTrace.Enter(op, offsets[^1] - offsets[0]);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Segments(cpu, kind, x, offsets, sums); break;
@@ -200,7 +201,7 @@ public static partial class Reductions
             public long Elements, Part;
             public double* Results;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -217,7 +218,7 @@ public static partial class Reductions
                 }
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private static double MaxAbs<V>(float* x, long n)
                 where V : unmanaged, ISimd<V>
             {
@@ -249,7 +250,7 @@ public static partial class Reductions
                 return best;
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private static double FirstNonFinite<V>(float* x, long start, long n)
                 where V : unmanaged, ISimd<V>
             {

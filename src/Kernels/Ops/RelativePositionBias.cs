@@ -56,6 +56,7 @@ public static partial class RelativePositionBias
         const string Op = "RelativePositionBias.ForwardByDistance";
         RequireTable(Op, device, table, buckets, H, Tq, Tk, bidirectional, maxDistance);
         Require.Shape(Op, device, bias, nameof(bias), DType.F32, "[H, Tq + Tk - 1]", H, (long)Tq + Tk - 1);
+        using OpScope trace = OpTrace.Enter(Op, H, Tq + Tk - 1);
         switch (device)
         {
             case CpuDevice: Cpu.ByDistance(table, bias, buckets, H, Tq, Tk, bidirectional, maxDistance); break;
@@ -83,6 +84,7 @@ public static partial class RelativePositionBias
         const string Op = "RelativePositionBias.Forward";
         RequireTable(Op, device, table, buckets, H, Tq, Tk, bidirectional, maxDistance);
         Require.Shape(Op, device, bias, nameof(bias), DType.F32, "[H, Tq, Tk]", H, Tq, Tk);
+        using OpScope trace = OpTrace.Enter(Op, H, Tq, Tk);
         switch (device)
         {
             case CpuDevice: Cpu.Full(table, bias, buckets, H, Tq, Tk, bidirectional, maxDistance); break;

@@ -30,6 +30,7 @@ public static partial class ResidualAdd
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, delta, nameof(delta), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, delta, y); break;
@@ -52,6 +53,7 @@ public static partial class ResidualAdd
         const string Op = "ResidualAdd.BackwardAccumulate";
         Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[elements]", elements);
         Require.Shape(Op, device, dx, nameof(dx), DType.F32, "[elements]", elements);
+        using OpScope trace = OpTrace.Enter(Op, elements);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, dx, dy, dx); break;

@@ -34,6 +34,7 @@ public static partial class RmsNorm
         Require.Range(Op, epsilon, nameof(epsilon), 0, 1);
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[rows, D]", rows, D);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[rows, D]", rows, D);
+        using OpScope trace = OpTrace.Enter(Op, rows, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, default, default, w, r, y, rows, D, epsilon); break;
@@ -66,6 +67,7 @@ public static partial class RmsNorm
         Require.Shape(Op, device, delta, nameof(delta), DType.F32, "[rows, D]", rows, D);
         Require.Shape(Op, device, sum, nameof(sum), DType.F32, "[rows, D]", rows, D);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[rows, D]", rows, D);
+        using OpScope trace = OpTrace.Enter(Op, rows, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Forward(cpu, x, delta, sum, w, r, y, rows, D, epsilon); break;
@@ -91,6 +93,7 @@ public static partial class RmsNorm
         Require.Dim(Op, D, nameof(D));
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[rows, D]", rows, D);
         Require.Shape(Op, device, r, nameof(r), DType.F32, "[rows]", rows);
+        using OpScope trace = OpTrace.Enter(Op, rows, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.InverseRms(cpu, x, r, rows, D, epsilon); break;
@@ -135,6 +138,7 @@ public static partial class RmsNorm
         Require.Shape(op, device, x, nameof(x), DType.F32, "[rows, D]", rows, D);
         Require.Shape(op, device, dy, nameof(dy), DType.F32, "[rows, D]", rows, D);
         Require.Shape(op, device, dx, nameof(dx), DType.F32, "[rows, D]", rows, D);
+        using OpScope trace = OpTrace.Enter(op, rows, D);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Backward(cpu, x, w, r, dy, dx, rows, D, accumulate); break;

@@ -28,11 +28,13 @@ internal enum AttentionKind
 ///           dx = dy + RMSNorm's vjp of dn;  cross: dm += dk Wk + dv Wv.  c itself is not needed: Wo is frozen.
 /// Shapes    x, y, dy: [R, D] packed rows;  m: [Rm, D];  q, k, v: [R or Rm, H*K];  p is never whole (PackedAttention).
 /// </remarks>
-internal sealed class T5LayerAttention
+internal sealed partial class T5LayerAttention
 {
     private readonly BlockScratch _scratch;
     private readonly T5Config _config;
     private readonly AttentionKind _kind;
+    private readonly string _forward;
+    private readonly string _backward;
     private readonly Tensor _norm;
     private readonly Tensor _q;
     private readonly Tensor _k;
@@ -50,6 +52,7 @@ internal sealed class T5LayerAttention
         _config = weights.Config;
         _kind = kind;
         string attention = $"{path}.{(kind == AttentionKind.Cross ? "EncDecAttention" : "SelfAttention")}";
+        (_forward, _backward) = ($"{attention} forward", $"{attention} backward");
         _norm = weights.Vector($"{path}.layer_norm.weight");
         _q = weights.Matrix($"{attention}.q.weight");
         _k = weights.Matrix($"{attention}.k.weight");
@@ -67,13 +70,13 @@ internal sealed class T5LayerAttention
     /// <param name="keep">Query, Key and Value to fill; empty tensors where nothing is kept.</param>
     public void Forward(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor y, in SublayerTape keep = default)
     {
+        using OpScope trace = OpTrace.Region(_forward);
         ComputeDevice device = _scratch.Device;
         Projections(x, rows.Rows, memory, memoryRows.Rows, keep, out Tensor q, out Tensor k, out Tensor v);
         // Where nothing keeps the queries there, the context takes their place.
         Tensor context = SublayerTape.IsWritten(keep.Query) ? _scratch.Take(Slot.Context, q.Elements) : q;
         PackedAttention.Forward(device, q, k, v, Bias(bias, rows), context, rows.Offsets, memoryRows.Offsets, _config.NumHeads, _config.DKv, _kind == AttentionKind.DecoderSelf);
-        Elementwise.Copy(device, x, y, x.Elements);
-        Linear.ForwardAccumulate(device, context, _o, y, rows.Rows, _config.InnerDim, _config.DModel);
+        Leave(context, x, y, rows.Rows);
     }
 
     /// <summary>Turns the gradient of y into the gradient of x, in place; cross-attention adds the encoder output's gradient to dmemory.</summary>
@@ -88,6 +91,7 @@ internal sealed class T5LayerAttention
     /// <param name="memoryOnly">Cross: leave dx as it is. True in the decoder's first block: below it lies nothing that is tuned.</param>
     public void BackwardInPlace(Tensor x, RaggedRows rows, Tensor memory, RaggedRows memoryRows, PositionBias bias, Tensor dx, Tensor dmemory, in SublayerTape kept = default, bool memoryOnly = false)
     {
+        using OpScope trace = OpTrace.Region(_backward);
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim, dKv = _config.DKv;
         Tensor r = _scratch.Take(Slot.InverseRms, rows.Rows);
@@ -132,18 +136,33 @@ internal sealed class T5LayerAttention
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim;
-        Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
-        RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
+        Tensor n = Queries(x, rows, keep.Query, out q);
         Tensor m = _kind == AttentionKind.Cross ? memory : n;
-        q = SublayerTape.Place(_scratch, keep.Query, Slot.Query, (long)rows * inner);
         k = SublayerTape.Place(_scratch, keep.Key, Slot.Key, (long)memoryRows * inner);
         v = SublayerTape.Place(_scratch, keep.Value, Slot.Value, (long)memoryRows * inner);
-        Linear.Forward(device, n, _q, q, rows, d, inner);
-        Linear.Forward(device, m, _k, k, memoryRows, d, inner);
-        Linear.Forward(device, m, _v, v, memoryRows, d, inner);
-        SublayerTape.Keep(device, q, keep.Query);
+        Linear.Forward(_scratch, m, _k, k, memoryRows, d, inner);
+        Linear.Forward(_scratch, m, _v, v, memoryRows, d, inner);
         SublayerTape.Keep(device, k, keep.Key);
         SublayerTape.Keep(device, v, keep.Value);
+    }
+
+    // n = RMSNorm(x); q from n. The inverse RMS stays in its slot.
+    private Tensor Queries(Tensor x, int rows, Tensor keep, out Tensor q)
+    {
+        int d = _config.DModel, inner = _config.InnerDim;
+        Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
+        RmsNorm.Forward(_scratch.Device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
+        q = SublayerTape.Place(_scratch, keep, Slot.Query, (long)rows * inner);
+        Linear.Forward(_scratch, n, _q, q, rows, d, inner);
+        SublayerTape.Keep(_scratch.Device, q, keep);
+        return n;
+    }
+
+    // y = x + context Wo^T.
+    private void Leave(Tensor context, Tensor x, Tensor y, int rows)
+    {
+        Elementwise.Copy(_scratch.Device, x, y, x.Elements);
+        Linear.ForwardAccumulate(_scratch, context, _o, y, rows, _config.InnerDim, _config.DModel);
     }
 
     private DistanceBias Bias(PositionBias bias, RaggedRows rows) => _kind == AttentionKind.Cross ? default : bias.ByDistance(rows.MaxLength);

@@ -16,6 +16,8 @@ internal sealed class T5LayerFF
 {
     private readonly BlockScratch _scratch;
     private readonly T5Config _config;
+    private readonly string _forward;
+    private readonly string _backward;
     private readonly Tensor _norm;
     private readonly Tensor _wi0;
     private readonly Tensor _wi1;
@@ -29,6 +31,7 @@ internal sealed class T5LayerFF
     {
         _scratch = scratch;
         _config = weights.Config;
+        (_forward, _backward) = ($"{path}.DenseReluDense forward", $"{path}.DenseReluDense backward");
         _norm = weights.Vector($"{path}.layer_norm.weight");
         _wi0 = weights.Matrix(_config.IsGated ? $"{path}.DenseReluDense.wi_0.weight" : $"{path}.DenseReluDense.wi.weight");
         _wi1 = _config.IsGated ? weights.Matrix($"{path}.DenseReluDense.wi_1.weight") : default;
@@ -42,6 +45,7 @@ internal sealed class T5LayerFF
     /// <param name="keep">Gate and Up to fill; empty tensors where nothing is kept.</param>
     public void Forward(Tensor x, Tensor y, int rows, in SublayerTape keep = default)
     {
+        using OpScope trace = OpTrace.Region(_forward);
         ComputeDevice device = _scratch.Device;
         Inner(x, rows, keep, out Tensor h0, out Tensor h1);
         Tensor g = _scratch.Take(Slot.DInner, h0.Elements);
@@ -54,7 +58,7 @@ internal sealed class T5LayerFF
         else
             Gelu.Forward(device, h0, g, g.Elements);
         Elementwise.Copy(device, x, y, x.Elements);
-        Linear.ForwardAccumulate(device, g, _wo, y, rows, _config.DFf, _config.DModel);
+        Linear.ForwardAccumulate(_scratch, g, _wo, y, rows, _config.DFf, _config.DModel);
     }
 
     /// <summary>Turns the gradient of y into the gradient of x, in place.</summary>
@@ -64,6 +68,7 @@ internal sealed class T5LayerFF
     /// <param name="kept">What Forward kept; overwritten.</param>
     public void BackwardInPlace(Tensor x, Tensor dx, int rows, in SublayerTape kept = default)
     {
+        using OpScope trace = OpTrace.Region(_backward);
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, f = _config.DFf;
         Tensor r = _scratch.Take(Slot.InverseRms, rows);
@@ -99,13 +104,13 @@ internal sealed class T5LayerFF
         Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
         h0 = SublayerTape.Place(_scratch, keep.Gate, Slot.Gate, (long)rows * f);
-        Linear.Forward(device, n, _wi0, h0, rows, d, f);
+        Linear.Forward(_scratch, n, _wi0, h0, rows, d, f);
         SublayerTape.Keep(device, h0, keep.Gate);
         h1 = default;
         if (!_config.IsGated)
             return;
         h1 = SublayerTape.Place(_scratch, keep.Up, Slot.Up, (long)rows * f);
-        Linear.Forward(device, n, _wi1, h1, rows, d, f);
+        Linear.Forward(_scratch, n, _wi1, h1, rows, d, f);
         SublayerTape.Keep(device, h1, keep.Up);
     }
 }

@@ -2,13 +2,10 @@
 using System.Diagnostics;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
-using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
-using IptNative.Model.Forward;
 using IptNative.Model.Onnx.Package;
-using IptNative.Optimizers;
 using IptNative.Tuning.Memory;
 
 namespace IptNative.Tuning.Benchmarks;
@@ -25,7 +22,7 @@ public sealed record StepBenchmarkOptions
     /// <summary>What the forward pass keeps; null: everything, or what the budget allows.</summary>
     public Activations? Activations { get; init; }
 
-    /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Choose"/>.</summary>
+    /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Training"/>.</summary>
     public ForwardEngine? Forward { get; init; }
 
     /// <summary>Where the weights are; null: mapped, or streamed where the budget asks for it.</summary>
@@ -39,6 +36,9 @@ public sealed record StepBenchmarkOptions
 
     /// <summary>Type of what the forward pass keeps inside sublayers, f32 or bf16.</summary>
     public DType Tape { get; init; } = DType.F32;
+
+    /// <summary>Folder for a file that holds the tape; null keeps it in memory.</summary>
+    public string? SpillFolder { get; init; }
 
     /// <summary>How long the examples are.</summary>
     public SourceLengths Lengths { get; init; } = SourceLengths.Fixed;
@@ -99,21 +99,28 @@ public static class StepBenchmark
     public static StepBenchmarkResult Run(StepBenchmarkOptions options, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(options);
-        foreach ((string name, int value) in ((string, int)[])[("batch", options.Batch), ("prompt", options.Prompt), ("source", options.Source), ("target", options.Target), ("steps", options.Steps)])
-        {
-            if (value < 1)
-                throw new ArgumentException($"bench step: found {name} {value}, expected 1 or more.", nameof(options));
-        }
+        StepRig.Check("bench step", options);
         T5Config config = T5Shapes.Named(options.Shape);
         // Before any byte is written: a budget that cannot be kept is refused at once.
         MemoryPlan plan = Plan(options, config);
+        return OnRandomWeights(options, config, checkpoint => Time(options, plan, checkpoint, cancel), cancel);
+    }
+
+    /// <summary>Makes a random checkpoint, does something with it and removes it.</summary>
+    /// <typeparam name="T">What is found out.</typeparam>
+    /// <param name="options">Its type and folder.</param>
+    /// <param name="config">Its shape.</param>
+    /// <param name="work">What is done.</param>
+    /// <param name="cancel">Stops the writing.</param>
+    internal static T OnRandomWeights<T>(StepBenchmarkOptions options, T5Config config, Func<Checkpoint, T> work, CancellationToken cancel)
+    {
         string folder = Path.Combine(options.WorkFolder, $"iptnative-bench-{Environment.ProcessId}");
         Directory.CreateDirectory(folder);
         try
         {
             RandomPackage.Write(config, folder, options.DType, cancel);
             using Checkpoint checkpoint = Checkpoint.Open(folder, new CheckpointOpenOptions { ReleasePages = true });
-            return Time(options, plan, checkpoint, cancel);
+            return work(checkpoint);
         }
         finally
         {
@@ -129,16 +136,20 @@ public static class StepBenchmark
     public static MemoryPlan Plan(StepBenchmarkOptions options, T5Config config)
     {
         ArgumentNullException.ThrowIfNull(options);
-        StoredWeights weights = StoredWeights.Of(config, options.DType);
+        return Plan(options, StoredWeights.Of(config, options.DType));
+    }
+
+    internal static MemoryPlan Plan(StepBenchmarkOptions options, StoredWeights weights)
+    {
         WeightResidence residence = options.Weights ?? WeightResidence.Mapped;
-        // ONNX Runtime computes float32 on a CPU.
-        ForwardEngine? forward = options.Forward ?? (options.Compute == ComputeType.BF16 || options.Tape == DType.BF16 ? ForwardEngine.Native : null);
         var request = new MemoryRequest
         {
             Weights = weights,
             Residence = residence,
-            Forward = forward ?? MemoryPlanner.Engine(weights, residence),
+            Forward = options.Forward ?? ForwardEngines.Training,
             Activations = options.Activations ?? Activations.Full,
+            Tape = options.Tape,
+            Spilled = options.SpillFolder is not null,
             Examples = options.Batch,
             Source = options.Prompt + SourceLengthTable.Of(options.Lengths, options.Batch, options.Source).Max(),
             Target = options.Target,
@@ -147,38 +158,13 @@ public static class StepBenchmark
             Threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads,
         };
         return options.MemoryBudget is { } budget
-            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, forward, options.Batch), budget)
+            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, options.Forward, options.Batch), budget)
             : MemoryPlan.Of(request);
     }
 
     private static StepBenchmarkResult Time(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint, CancellationToken cancel)
     {
-        T5Config config = checkpoint.Config;
-        MemoryRequest settings = plan.Request;
-        using var device = new CpuDevice(options.Threads, options.Compute);
-        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, Forward = settings.Forward, Weights = settings.Residence });
-        long elements = (long)options.Prompt * config.DModel;
-        using DeviceBuffer prompt = device.Allocate(DType.F32, elements, "prompt");
-        using DeviceBuffer gradient = device.Allocate(DType.F32, elements, "prompt gradient");
-        var random = new Random(0);
-        float[] start = new float[elements];
-        for (int i = 0; i < start.Length; i++)
-            start[i] = random.NextSingle() - 0.5f;
-        prompt.Tensor.CopyFrom<float>(start);
-        var table = new PromptTable(prompt.Tensor, config.DModel, options.Prompt);
-        using var adafactor = new Adafactor(device, [new Parameter("prompt", new TensorShape(options.Prompt, config.DModel), prompt.Tensor, gradient.Tensor)], new AdafactorOptions());
-        int[] lengths = SourceLengthTable.Of(options.Lengths, options.Batch, options.Source);
-        var batches = new List<T5Batch>();
-        for (int b = 0; b < options.Batch; b++)
-        {
-            if (b % settings.Examples == 0)
-                batches.Add(new T5Batch());
-            batches[^1].Add(Ids(lengths[b]), Ids(options.Target), prompt: 0);
-        }
-        int[] groups = new int[options.Batch];
-        double[] weights = [1.0 / (options.Batch * options.Target)], loss = [0];
-
+        using var rig = new StepRig(options, plan, checkpoint);
         int steps = options.Steps;
         double[] whole = new double[steps], forward = new double[steps], backward = new double[steps], update = new double[steps], cpu = new double[steps], peak = new double[steps];
         long allocated = 0;
@@ -188,43 +174,19 @@ public static class StepBenchmark
             cancel.ThrowIfCancellationRequested();
             TimeSpan cpuBefore = CpuTime(process);
             long before = GC.GetAllocatedBytesForCurrentThread(), begin = Stopwatch.GetTimestamp();
-            Elementwise.Fill(device, gradient.Tensor, elements, 0);
-            loss[0] = 0;
-            double forwardSeconds = 0, backwardSeconds = 0;
-            foreach (T5Batch batch in batches)
-            {
-                pass.Run(batch, table, groups.AsSpan(0, batch.Count), weights, loss, gradient.Tensor);
-                forwardSeconds += pass.ForwardSeconds;
-                backwardSeconds += pass.BackwardSeconds;
-            }
-            long updateBegin = Stopwatch.GetTimestamp();
-            adafactor.Step(0.3);
-            double updateSeconds = Stopwatch.GetElapsedTime(updateBegin).TotalSeconds, seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
+            rig.Step();
+            double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
             allocated = GC.GetAllocatedBytesForCurrentThread() - before;
             double cpuSeconds = (CpuTime(process) - cpuBefore).TotalSeconds;
             if (step < 0)
                 continue;
-            (whole[step], forward[step], backward[step], update[step], cpu[step]) = (seconds, forwardSeconds, backwardSeconds, updateSeconds, cpuSeconds);
+            (whole[step], forward[step], backward[step], update[step], cpu[step]) = (seconds, rig.ForwardSeconds, rig.BackwardSeconds, rig.OptimizerSeconds, cpuSeconds);
             // Right beside each step: on a shared machine only such a pair can be compared.
-            peak[step] = FmaPeak.Measure(device, 0.1);
-        }
-        double flops = 0;
-        foreach (int length in lengths)
-        {
-            var one = new T5Flops(config, 1, options.Prompt + length, options.Target);
-            flops += one.Forward + one.InputGradient;
+            peak[step] = FmaPeak.Measure(rig.Device, 0.1);
         }
         process.Refresh();
         return new StepBenchmarkResult(options, plan, Median(whole), Median(forward), Median(backward), Median(update), Median(cpu),
-            flops * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, loss[0]);
-
-        int[] Ids(int count)
-        {
-            int[] ids = new int[count];
-            for (int i = 0; i < count; i++)
-                ids[i] = random.Next(3, config.VocabSize - 100);
-            return ids;
-        }
+            rig.Flops * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, rig.Loss);
     }
 
     private static TimeSpan CpuTime(Process process)

@@ -1,0 +1,43 @@
+// The --device option, one wording for every command that computes.
+using System.CommandLine;
+using IptNative.Kernels.Devices;
+
+namespace IptNative.Cli.Terminal;
+
+/// <summary>Where a command computes: auto, cpu, or a GPU.</summary>
+internal sealed class DeviceOption : Option<string>
+{
+    public DeviceOption()
+        : base("--device")
+    {
+        Description = $"Where it computes, {DeviceChoice.Syntax}: auto takes a GPU that can be used, else the CPU, and says so; losing a GPU that was named is an error.";
+        DefaultValueFactory = _ => "cpu";
+    }
+
+    /// <summary>The device asked for.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <exception cref="UsageException">It is no device.</exception>
+    public DeviceChoice Of(ParseResult parsed)
+    {
+        try
+        {
+            return DeviceChoice.Parse(parsed.GetValue(this)!); // It has a default.
+        }
+        catch (ArgumentException e)
+        {
+            throw new UsageException(e.Message);
+        }
+    }
+
+    /// <summary>Settles on the CPU for work that needs it, and says so where the user left it open.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="work">What is to be done: "training".</param>
+    /// <exception cref="UsageException">It is no device.</exception>
+    /// <exception cref="NotSupportedException">A GPU was asked for.</exception>
+    public void RequireCpu(ParseResult parsed, string work)
+    {
+        string note = Of(parsed).RequireCpu(work);
+        if (note.Length > 0)
+            Console.Error.WriteLine($"iptnative: {note}");
+    }
+}
