@@ -205,8 +205,11 @@ public sealed class RunFolder : IDisposable
         Recorder.Dispose();
         File.Delete(At(RunManifest.FileName));
         File.Delete(At(LogName));
-        if (Directory.Exists(At(BoardsName)))
-            Directory.Delete(At(BoardsName), recursive: true);
+        foreach (string folder in (string[])[BoardsName, InitialName])
+        {
+            if (Directory.Exists(At(folder)))
+                Directory.Delete(At(folder), recursive: true);
+        }
     }
 
     /// <inheritdoc/>
