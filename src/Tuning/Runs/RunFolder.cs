@@ -21,6 +21,7 @@ public sealed class RunFolder : IDisposable
     private const string CheckpointName = "checkpoint";
     private const string BestName = "best";
     private const string PromptName = "prompt.npy";
+    private const string InitialName = "initial";
 
     private readonly RunLock _lock;
     private readonly bool _begun;
@@ -131,6 +132,38 @@ public sealed class RunFolder : IDisposable
         _savedStep = state.Step;
     }
 
+    /// <summary>Keeps what a run starts from, to tell later how far it went.</summary>
+    /// <param name="row">Index of the run.</param>
+    /// <param name="prompt">Its prompt before the first step.</param>
+    /// <exception cref="IOException">The folder cannot be written.</exception>
+    public void SaveInitial(int row, Prompt prompt)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        Directory.CreateDirectory(At(InitialName));
+        NumpyFile.Write(At(InitialName, _rows[row].Name + ".npy"), new TensorShape(prompt.Length, prompt.DModel), prompt.Values);
+    }
+
+    /// <summary>What a run's best prompt started from, where it lies in a run folder that has it.</summary>
+    /// <param name="prompt">The prompt's folder or file: best, or best/RUN.</param>
+    /// <returns>The file; null where there is none.</returns>
+    public static string? InitialOf(string prompt)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(prompt);
+        string own = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(prompt));
+        if (System.IO.Path.GetFileName(own) == PromptName)
+            own = System.IO.Path.GetDirectoryName(own)!; // a file has a folder
+        string folder = System.IO.Path.GetDirectoryName(own) ?? own;
+        // best of a run by itself, or best/RUN.
+        if (System.IO.Path.GetFileName(own) == BestName)
+        {
+            string initial = System.IO.Path.Combine(folder, InitialName);
+            string[] only = Directory.Exists(initial) ? Directory.GetFiles(initial, "*.npy") : [];
+            return only.Length == 1 ? only[0] : null;
+        }
+        string path = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(folder) ?? folder, InitialName, System.IO.Path.GetFileName(own) + ".npy");
+        return System.IO.Path.GetFileName(folder) == BestName && File.Exists(path) ? path : null;
+    }
+
     /// <summary>Keeps a run's best prompt: an adapter that PEFT loads, and the same numbers as prompt.npy.</summary>
     /// <param name="row">Index of the run.</param>
     /// <param name="prompt">Its prompt.</param>
@@ -172,8 +205,11 @@ public sealed class RunFolder : IDisposable
         Recorder.Dispose();
         File.Delete(At(RunManifest.FileName));
         File.Delete(At(LogName));
-        if (Directory.Exists(At(BoardsName)))
-            Directory.Delete(At(BoardsName), recursive: true);
+        foreach (string folder in (string[])[BoardsName, InitialName])
+        {
+            if (Directory.Exists(At(folder)))
+                Directory.Delete(At(folder), recursive: true);
+        }
     }
 
     /// <inheritdoc/>

@@ -94,6 +94,8 @@ public sealed partial class TrainRun
 
         using PromptSubspace? subspace = _config.Method == TuningMethod.Ist ? OpenSubspace(device, checkpoint) : null;
         Prompt[] initial = subspace is null ? Initial(checkpoint, tokenizer, tasks, rows) : [];
+        for (int i = 0; i < initial.Length; i++)
+            folder.SaveInitial(i, initial[i]);
         using ITunedPrompts tuned = subspace is null ? new DirectPrompts(device, initial) : Intrinsic(subspace, rows);
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
         int longest = _config.MemoryBudget is null ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
