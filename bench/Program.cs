@@ -16,6 +16,8 @@ internal static class Program
                 "fidelity" => FidelityBench.Run,
                 "forward" => ForwardBench.Run,
                 "load" => LoadBench.Run,
+                "serve" => ServeBench.Run,
+                "soak" => SoakBench.Run,
                 "start" => StartBench.Run,
                 "tokenizer" => TokenizerBench.Run,
                 "ipt" => IptBench.Run,

@@ -1,8 +1,8 @@
 // The HTTP server: Kestrel, the way from a path to its answer, start and drain. Deliberately not: the answers (Http/), the batch (Scheduling/).
 using System.Net;
 using System.Net.Sockets;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
-using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
 using IptNative.Server.Http;
 using IptNative.Server.Prompts;
@@ -23,7 +23,7 @@ public sealed class CompletionServer : IAsyncDisposable
 {
     private readonly ServerOptions _options;
     private readonly Checkpoint _checkpoint;
-    private readonly FrozenT5 _model;
+    private readonly CpuDevice _device;
     private readonly PromptLibrary _prompts;
     private readonly ServerMetrics _metrics = new();
     private readonly Scheduler _scheduler;
@@ -41,8 +41,8 @@ public sealed class CompletionServer : IAsyncDisposable
         // Before the model: small, and most mistakes are here.
         _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config.DModel, log);
         T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(options.Model), checkpoint.Config.VocabSize);
-        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = options.Threads });
-        _scheduler = new Scheduler(_model, options, _metrics);
+        _device = new CpuDevice(options.Threads, options.Compute);
+        _scheduler = new Scheduler(checkpoint, _device, options, _metrics);
         _completions = new CompletionEndpoint(options, _prompts, tokenizer, checkpoint.Config.VocabSize, _scheduler, _metrics);
         _gate = new Gate(options);
         _app = Build();
@@ -109,7 +109,7 @@ public sealed class CompletionServer : IAsyncDisposable
         _scheduler.Dispose();
         await _app.DisposeAsync();
         _stopRescan.Dispose();
-        _model.Dispose();
+        _device.Dispose();
         _checkpoint.Dispose();
     }
 

@@ -1,5 +1,6 @@
 // What a server is started with. Deliberately not: reading flags, files of secrets (Cli).
 using System.Net;
+using IptNative.Kernels.Devices;
 
 namespace IptNative.Server;
 
@@ -24,8 +25,11 @@ public sealed record ServerOptions
     /// <summary>Lets clients add prompts to the folder and take added ones out.</summary>
     public bool Editable { get; init; }
 
-    /// <summary>Threads of ONNX Runtime; 0 takes every core.</summary>
+    /// <summary>CPU threads; 0 takes every core.</summary>
     public int Threads { get; init; }
+
+    /// <summary>What the model's products multiply.</summary>
+    public ComputeType Compute { get; init; } = ComputeType.F32;
 
     /// <summary>Most texts generated together, 1 or more.</summary>
     public int MaxBatch { get; init; } = 32;

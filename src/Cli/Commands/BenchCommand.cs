@@ -2,7 +2,6 @@
 using System.CommandLine;
 using IptNative.Cli.Terminal;
 using IptNative.Kernels;
-using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
@@ -26,7 +25,7 @@ internal static class BenchCommand
         shape.AcceptOnlyFromAmong([.. T5Shapes.Names]);
         var activations = new Option<string>("--activations") { Description = "What the forward pass keeps: less is smaller and slower; auto: everything, or what the budget allows.", DefaultValueFactory = _ => "auto" };
         activations.AcceptOnlyFromAmong("auto", "blocks", "sublayers", "full");
-        var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels; auto: ONNX Runtime for f32 weights.", DefaultValueFactory = _ => "auto" };
+        var forward = new Option<string>("--forward") { Description = "Who computes the forward pass: ONNX Runtime or our own kernels; auto: our own.", DefaultValueFactory = _ => "auto" };
         forward.AcceptOnlyFromAmong("auto", "ort", "native");
         var weights = new Option<string>("--weights") { Description = "Read whole before the first step, mapped from the file, or streamed from it block by block; auto: mapped, or streamed where the budget asks for it.", DefaultValueFactory = _ => "auto" };
         weights.AcceptOnlyFromAmong("auto", "resident", "mapped", "streamed");
@@ -36,6 +35,7 @@ internal static class BenchCommand
         lengths.AcceptOnlyFromAmong("fixed", "gym");
         var tape = new Option<string>("--tape") { Description = "Type of the activations kept inside sublayers; the residual stream is f32 in either.", DefaultValueFactory = _ => "f32" };
         tape.AcceptOnlyFromAmong("f32", "bf16");
+        var spill = new Option<string?>("--spill") { Description = "Folder for a file that holds the activations, a block of them in memory at a time; it is removed afterwards." };
         var dtype = new Option<string>("--dtype") { Description = "Stored type of the weights.", DefaultValueFactory = _ => "f32" };
         dtype.AcceptOnlyFromAmong([.. WeightFormats.Names]);
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
@@ -46,7 +46,7 @@ internal static class BenchCommand
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("step", "One prompt-tuning step on random weights: time by part, share of the cores' peak, peak memory.")
         {
-            shape, activations, tape, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, device, asJson,
+            shape, activations, tape, spill, forward, dtype, compute, weights, budget, lengths, batch, prompt, source, target, steps, threads, device, asJson,
         };
         command.WithExamples(
             "iptnative bench step --shape base --activations full",
@@ -65,8 +65,9 @@ internal static class BenchCommand
                     Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
                     MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
-                    Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
+                    Compute = ComputeOption.Read(parsed, compute),
                     Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
+                    SpillFolder = parsed.GetValue(spill),
                     Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),
@@ -76,8 +77,6 @@ internal static class BenchCommand
                     Threads = parsed.GetValue(threads),
                 },
                 cancel);
-            if (result.Options.Compute == ComputeType.BF16)
-                Console.Error.WriteLine($"iptnative: bf16 products: {MachineCodeStatus.Current.Detail}.");
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, result);
@@ -93,7 +92,7 @@ internal static class BenchCommand
     private static void WriteTable(TextWriter output, StepBenchmarkResult r)
     {
         StepBenchmarkOptions o = r.Options;
-        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(r.Plan.Request.Residence)}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}, batch {o.Batch}{(r.Plan.Request.Examples < o.Batch ? $" in parts of {r.Plan.Request.Examples}" : "")}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
+        output.WriteLine($"T5 v1.1 {o.Shape}, {WeightFormats.Name(o.DType)} weights, {Name(r.Plan.Request.Residence)}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations{(o.Tape == DType.BF16 ? " in bf16" : "")}{(o.SpillFolder is null ? "" : " on disk")}, batch {o.Batch}{(r.Plan.Request.Examples < o.Batch ? $" in parts of {r.Plan.Request.Examples}" : "")}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens");
         output.WriteLine($"step        {r.StepSeconds,8:f3} s   median of {o.Steps}; {r.CpuSeconds:f3} s of processor time");
         output.WriteLine($"  forward   {r.ForwardSeconds,8:f3} s");
         output.WriteLine($"  backward  {r.BackwardSeconds,8:f3} s   lm_head and loss included");
@@ -111,6 +110,7 @@ internal static class BenchCommand
         json.WriteString("weights", Name(r.Plan.Request.Residence));
         json.WriteString("forward", Name(r.Plan.Request.Forward));
         json.WriteString("tape", r.Options.Tape.Name());
+        json.WriteBoolean("spilled", r.Options.SpillFolder is not null);
         json.WriteString("compute", Name(r.Options.Compute));
         json.WriteString("lengths", Name(r.Options.Lengths));
         json.WriteNumber("batch", r.Options.Batch);

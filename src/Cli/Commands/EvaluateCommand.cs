@@ -45,11 +45,12 @@ internal static class EvaluateCommand
         var ensemble = new Option<bool>("--ensemble") { Description = "Also a majority vote of the prompts, ties by mean log probability; beside mean and best single." };
         var cost = new Option<bool>("--ensemble-cost") { Description = "Times the vote in one batch against the prompts one after another; answers everything twice." };
         var batch = new Option<int>("--batch-size") { Description = "Examples computed together; changes no answer.", DefaultValueFactory = _ => evaluationDefaults.BatchSize };
+        Option<string> compute = ComputeOption.Create();
         var threads = new Option<int>("--threads") { Description = "CPU threads; 0 takes every core.", DefaultValueFactory = _ => 0 };
         var device = new DeviceOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("evaluate", "Score a frozen T5 on a task, with saved prompts or none.");
-        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, ensemble, cost, predictions, batch, threads, device, asJson])
+        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, ensemble, cost, predictions, batch, compute, threads, device, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative evaluate --model models/t5-gym-tiny --task clinc150-domain --data examples/gym --task-prefix",
@@ -94,7 +95,7 @@ internal static class EvaluateCommand
             for (int i = 0; i < names.Length; i++)
                 prompts[i]?.RequireWidth(checkpoint.Config.DModel, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
-            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), ExpandQuantised = text => Console.Error.WriteLine($"iptnative: {text}") });
+            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), Compute = ComputeOption.Read(parsed, compute) });
             var evaluator = new Evaluator(frozen, tokenizer);
             EncodedExamples examples = EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding, parsed.GetValue(limit));
             if (examples.CutInputs > 0)

@@ -29,22 +29,26 @@ internal static class PlanCommand
         Option<string> activations = Words("--activations", "What the forward pass keeps.", "blocks", "sublayers", "full"),
             weights = Words("--weights", "Where the weights are.", "resident", "mapped", "streamed"),
             forward = Words("--forward", "Who computes the forward pass.", "ort", "native");
+        var tape = new Option<string>("--tape") { Description = "Type of the activations kept inside sublayers; bf16 needs our own forward pass.", DefaultValueFactory = _ => "f32" };
+        tape.AcceptOnlyFromAmong("f32", "bf16");
+        var spill = new Option<bool>("--spill") { Description = "The activations are kept in a file, a block of them in memory at a time." };
         var defaults = new StepBenchmarkOptions();
         Option<int> batch = Number("--batch", "Examples of a step.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
             source = Number("--source", "Source tokens of the longest example, beside the prompt.", defaults.Source), target = Number("--target", "Target tokens of the longest example.", defaults.Target);
         var budget = new SizeOption("--memory-budget", "Memory of the process, for example 6GiB: the fastest settings that fit are planned.");
         var device = new SizeOption("--device-memory", "Memory of a GPU, for example 16GiB: the fastest settings that fit there are planned.");
+        var speed = new Option<double?>("--device-tflops") { Description = "What that GPU's products reach, in 10^12 operations a second (its profile's ceiling, not its data sheet's peak): a step's time is estimated with it." };
         var table = new Option<bool>("--table") { Description = "Every published size in every format as a Markdown table." };
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var threads = new ThreadsOption();
         var command = new Command("plan", "Say what a training step will hold in memory, without running it.")
         {
-            model, shape, dtype, activations, weights, forward, batch, prompt, source, target, budget, device, table, threads, asJson,
+            model, shape, dtype, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, speed, table, threads, asJson,
         };
         command.WithExamples(
             "iptnative plan --model models/t5-gym-tiny",
             "iptnative plan --shape xl --dtype int8 --batch 4 --memory-budget 6GiB",
-            "iptnative plan --shape xxl --dtype int4 --batch 1 --device-memory 16GiB");
+            "iptnative plan --shape xxl --dtype int4 --batch 1 --device-memory 16GiB --device-tflops 40");
         command.SetRun((parsed, _) =>
         {
             using TextWriter output = StandardOutput.Open();
@@ -57,16 +61,27 @@ internal static class PlanCommand
                 throw new UsageException("plan: expected either --model DIR or --shape NAME.");
             if (parsed.GetValue(budget) is not null && parsed.GetValue(device) is not null)
                 throw new UsageException("plan: found --memory-budget and --device-memory, expected one of them: the first is the process' memory, the second a GPU's.");
+            if (parsed.GetValue(speed) is { } ceiling && (parsed.GetValue(device) is null || !(ceiling > 0 && double.IsFinite(ceiling))))
+                throw new UsageException($"--device-tflops is {ceiling}, expected a positive number beside --device-memory: these cores are measured instead.");
             StoredWeights stored = Stored(parsed.GetValue(model), parsed.GetValue(shape), WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value); // Checked by the option.
             bool onDevice = parsed.GetValue(device) is not null;
+            DType inside = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true);
             ForwardEngine? engine = onDevice ? ForwardEngine.Native : Word<ForwardEngine>(parsed.GetValue(forward)!);
+            if (inside != DType.F32 || parsed.GetValue(spill))
+            {
+                if (engine == ForwardEngine.Ort)
+                    throw new UsageException($"plan: found --forward ort with {(inside != DType.F32 ? "--tape bf16" : "--spill")}, expected --forward native: ONNX Runtime keeps float32 in memory.");
+                engine = ForwardEngine.Native;
+            }
             WeightResidence? residence = Word<WeightResidence>(parsed.GetValue(weights)!);
             var request = new MemoryRequest
             {
                 Weights = stored,
                 Residence = residence ?? WeightResidence.Mapped,
-                Forward = engine ?? MemoryPlanner.Engine(stored, residence ?? WeightResidence.Mapped),
+                Forward = engine ?? ForwardEngines.Training,
                 Activations = Word<Activations>(parsed.GetValue(activations)!) ?? Activations.Full,
+                Tape = inside,
+                Spilled = parsed.GetValue(spill),
                 Examples = Positive(parsed, batch),
                 Source = Positive(parsed, prompt) + Positive(parsed, source),
                 Target = Positive(parsed, target),
@@ -77,11 +92,11 @@ internal static class PlanCommand
             long? limit = device.Of(parsed) ?? budget.Of(parsed);
             MemoryPlan plan = limit is not { } most ? MemoryPlan.Of(request)
                 : MemoryPlanner.Fit(request, new MemoryFreedom(Word<Activations>(parsed.GetValue(activations)!), residence, engine, request.Examples), most);
-            double? seconds = onDevice ? null : Seconds(plan, parsed.GetValue(batch), threads.Of(parsed));
+            double? seconds = !onDevice ? Seconds(plan, parsed.GetValue(batch), threads.Of(parsed)) : parsed.GetValue(speed) is { } tflops ? plan.Seconds(1000 * tflops, parsed.GetValue(batch)) : null;
             if (parsed.GetValue(asJson))
                 WriteJson(output, plan, seconds);
             else
-                WriteTable(output, plan, limit is null ? "" : onDevice ? $"on a GPU of {ByteSize.Text(limit.Value)}" : $"in {ByteSize.Text(limit.Value)}", seconds);
+                WriteTable(output, plan, limit is null ? "" : onDevice ? $"on a GPU of {ByteSize.Text(limit.Value)}" : $"in {ByteSize.Text(limit.Value)}", seconds, onDevice);
             return ExitCode.Done;
         });
         return command;
@@ -101,14 +116,14 @@ internal static class PlanCommand
         return plan.Seconds(ShareOfPeak * FmaPeak.Measure(cores, 0.3), examples);
     }
 
-    private static void WriteTable(TextWriter output, MemoryPlan plan, string where, double? seconds)
+    private static void WriteTable(TextWriter output, MemoryPlan plan, string where, double? seconds, bool onDevice)
     {
         output.WriteLine(MemoryPlanner.Describe(plan));
         foreach (MemoryLine line in plan.Lines)
             output.WriteLine($"{line.What,-18}{ByteSize.Text(line.Bytes),12}  {line.Detail}");
         output.WriteLine($"{"peak",-18}{ByteSize.Text(plan.Total),12}  {where}");
         if (seconds is { } time)
-            output.WriteLine($"{"step",-18}{time,10:0.0} s  estimated at {ShareOfPeak:p0} of these cores' measured peak, weights in memory");
+            output.WriteLine($"{"step",-18}{time,10:0.0##} s  {(onDevice ? "estimated at the ceiling given" : $"estimated at {ShareOfPeak:p0} of these cores' measured peak")}, weights in memory");
     }
 
     private static void WriteJson(TextWriter output, MemoryPlan plan, double? seconds) => JsonOutput.WriteObject(output, json =>
@@ -117,6 +132,8 @@ internal static class PlanCommand
         json.WriteString("weights", r.Residence.ToString().ToLowerInvariant());
         json.WriteString("forward", r.Forward.ToString().ToLowerInvariant());
         json.WriteString("activations", r.Activations.ToString().ToLowerInvariant());
+        json.WriteString("tape", r.Tape.Name());
+        json.WriteBoolean("spilled", r.Spilled);
         json.WriteNumber("examples_at_once", r.Examples);
         json.WriteStartObject("bytes");
         foreach (MemoryLine line in plan.Lines)

@@ -53,7 +53,7 @@ internal static class ProfileCommand
                 {
                     Shape = parsed.GetValue(shape) ?? defaults.Shape,
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
-                    Compute = ComputeOption.Parse(parsed.GetValue(compute)!),
+                    Compute = ComputeOption.Read(parsed, compute),
                     Forward = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
                     Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),

@@ -27,10 +27,11 @@ internal static class ServeCommand
         var source = new Option<int>("--max-source-length") { Description = "Most tokens of an input; longer ones are refused.", DefaultValueFactory = _ => defaults.MaxSourceLength };
         var tokens = new Option<int>("--max-tokens") { Description = "Most tokens that a request may ask for.", DefaultValueFactory = _ => defaults.MaxTokens };
         var body = new Option<int>("--max-body-bytes") { Description = "Largest request.", DefaultValueFactory = _ => defaults.MaxBodyBytes };
+        Option<string> compute = ComputeOption.Create();
         var threads = new ThreadsOption();
         var device = new DeviceOption();
         var command = new Command("serve", "Serve prompts over HTTP in OpenAI's form (POST /v1/completions, GET /v1/models), with a page to try them.");
-        foreach (Option option in (Option[])[model, prompts, host, port, token, open, editable, batch, queue, source, tokens, body, Drain, threads, device])
+        foreach (Option option in (Option[])[model, prompts, host, port, token, open, editable, batch, queue, source, tokens, body, Drain, compute, threads, device])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative serve --model models/t5-gym-tiny --prompts runs",
@@ -55,6 +56,7 @@ internal static class ServeCommand
                 Token = secret,
                 Editable = parsed.GetValue(editable),
                 Threads = threads.Of(parsed),
+                Compute = ComputeOption.Read(parsed, compute),
                 MaxBatch = parsed.GetValue(batch),
                 MaxChoices = Math.Min(defaults.MaxChoices, Math.Max(1, parsed.GetValue(batch))),
                 MaxQueue = parsed.GetValue(queue),

@@ -13,6 +13,12 @@ internal static class ComputeOption
         return option;
     }
 
-    /// <summary>The option's value; it has been checked.</summary>
-    public static ComputeType Parse(string word) => Enum.Parse<ComputeType>(word, ignoreCase: true);
+    /// <summary>The option's value; it has been checked. Says once how bf16 will be computed.</summary>
+    public static ComputeType Read(ParseResult parsed, Option<string> option)
+    {
+        ComputeType compute = Enum.Parse<ComputeType>(parsed.GetValue(option)!, ignoreCase: true);
+        if (compute == ComputeType.BF16)
+            Console.Error.WriteLine($"iptnative: bf16 products: {MachineCodeStatus.Current.Detail}.");
+        return compute;
+    }
 }

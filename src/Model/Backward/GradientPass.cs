@@ -19,6 +19,9 @@ public sealed record GradientOptions
     /// <summary>Type of what is kept inside sublayers: f32, or bf16 with <see cref="ForwardEngine.Native"/>. The residual stream stays f32.</summary>
     public DType Tape { get; init; } = DType.F32;
 
+    /// <summary>Folder for a file that holds the tape, with <see cref="ForwardEngine.Native"/>; null keeps it in memory. The file is gone when the pass is disposed, or the process ends.</summary>
+    public string? SpillFolder { get; init; }
+
     /// <summary>Who computes the forward pass.</summary>
     public ForwardEngine Forward { get; init; } = ForwardEngine.Ort;
 
@@ -40,7 +43,6 @@ public sealed unsafe class GradientPass : IDisposable
     private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
     private readonly GradientOptions _options;
-    private readonly BlockWeights _weights;
     private readonly T5Layers _layers;
     private readonly T5Backward _backward;
     private readonly LossHead _head;
@@ -66,17 +68,20 @@ public sealed unsafe class GradientPass : IDisposable
             throw new ArgumentException("streamed weights: found a forward pass by ONNX Runtime, which binds all weights at once, expected our own kernels. Use --forward native, or --weights mapped.", nameof(options));
         if (options.Tape != DType.F32 && (options.Tape != DType.BF16 || options.Forward != ForwardEngine.Native))
             throw new ArgumentException($"tape: found {options.Tape.Name()} and a forward pass by {(options.Forward == ForwardEngine.Native ? "our own kernels" : "ONNX Runtime")}, expected f32, or bf16 with our own kernels. Use --forward native, or --tape f32.", nameof(options));
+        if (options.SpillFolder is not null && options.Forward != ForwardEngine.Native)
+            throw new ArgumentException("spilling the tape: found a forward pass by ONNX Runtime, whose outputs stay in memory, expected our own kernels. Use --forward native.", nameof(options));
         _checkpoint = checkpoint;
         _model = model;
         _options = options;
-        _weights = new BlockWeights(model.Device, checkpoint);
+        _layers = model.Layers;
         if (options.Weights == WeightResidence.Resident)
-            _weights.ReadAll();
-        _layers = new T5Layers(_weights) { Stream = options.Weights == WeightResidence.Streamed ? new WeightStream(checkpoint) : null };
+            _layers.Weights.ReadAll();
+        // Generating, between two passes, streams as well then.
+        _layers.Stream = options.Weights == WeightResidence.Streamed ? new WeightStream(checkpoint) : null;
         _backward = new T5Backward(_layers);
         _head = new LossHead(_layers);
         _inputs = new PackedInputs(model.Device, model.Config);
-        _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations, options.Tape) : new RuntimeForward(model, options.Activations);
+        _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations, options.Tape, options.SpillFolder) : new RuntimeForward(model, options.Activations);
         _tokenWeights = new GrowingBuffer(model.Device, DType.F64, "token weights");
         _losses = new GrowingBuffer(model.Device, DType.F64, "token losses");
         _ddecoder = new GrowingBuffer(model.Device, DType.F32, "decoder gradient");
@@ -166,8 +171,7 @@ public sealed unsafe class GradientPass : IDisposable
         _dencoder.Dispose();
         _inputs.Dispose();
         _head.Dispose();
-        _layers.Dispose();
-        _weights.Dispose();
+        _layers.Stream = null;
     }
 
     private void Run(ITapedForward forward, T5Batch batch, PromptTable? prompts, ReadOnlySpan<int> groups, ReadOnlySpan<double> tokenWeights, Span<double> groupLoss, Tensor dprompts, Action<string, Tensor>? visit)

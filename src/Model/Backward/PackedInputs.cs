@@ -26,8 +26,11 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
     /// <summary>i32 [R]; <see cref="EmbeddingGather.Keep"/> at prompt rows.</summary>
     public Tensor Ids { get; private set; }
 
-    /// <summary>i32 [B, 3] for PromptGather's packed form.</summary>
+    /// <summary>i32 [PlaceCount, 3] for PromptGather's packed form.</summary>
     public Tensor Places { get; private set; }
+
+    /// <summary>Stretches of prompt rows in the batch.</summary>
+    public int PlaceCount { get; private set; }
 
     /// <summary>i32 [RT], labels shifted right behind decoder_start_token_id.</summary>
     public Tensor TargetIds { get; private set; }
@@ -39,13 +42,8 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
     /// <exception cref="ArgumentException">The batch is empty, an example has no label that counts, an id is outside the vocabulary, or a prompt does not fit.</exception>
     public void Set(T5Batch batch, PromptTable? prompts)
     {
-        BatchChecks.SourceLength(batch, prompts, config);
+        SetSources(batch, prompts);
         int examples = batch.Count;
-        if (_lengths.Length < examples)
-            _lengths = new int[examples];
-        for (int b = 0; b < examples; b++)
-            _lengths[b] = batch.InputIds(b).Length + PromptLength(batch, prompts, b);
-        Sources.Set(_lengths.AsSpan(0, examples));
         for (int b = 0; b < examples; b++)
         {
             _lengths[b] = Counted(batch.Labels(b)).Length;
@@ -54,15 +52,28 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
         }
         Targets.Set(_lengths.AsSpan(0, examples));
 
-        Ids = _ids.Take(Sources.Rows);
-        Places = _places.Take((long)examples * PromptGather.PlaceWidth);
         TargetIds = _targetIds.Take(Targets.Rows);
         Labels = _labels.Take(Targets.Rows);
         for (int b = 0; b < examples; b++)
-        {
-            SetSource(batch, prompts, b);
             SetTarget(batch, b);
-        }
+    }
+
+    /// <summary>Takes what the encoder reads of a batch; labels are not looked at.</summary>
+    /// <exception cref="ArgumentException">The batch is empty, an id is outside the vocabulary, or a prompt does not fit.</exception>
+    public void SetSources(T5Batch batch, PromptTable? prompts)
+    {
+        BatchChecks.SourceLength(batch, prompts, config);
+        int examples = batch.Count;
+        if (_lengths.Length < examples)
+            _lengths = new int[examples];
+        for (int b = 0; b < examples; b++)
+            _lengths[b] = batch.InputIds(b).Length + PromptLength(batch, prompts, b);
+        Sources.Set(_lengths.AsSpan(0, examples));
+        Ids = _ids.Take(Sources.Rows);
+        PlaceCount = examples;
+        Places = _places.Take((long)PlaceCount * PromptGather.PlaceWidth);
+        for (int b = 0; b < examples; b++)
+            SetSource(batch, prompts, b);
     }
 
     public void Dispose()

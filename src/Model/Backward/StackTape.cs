@@ -23,6 +23,9 @@ internal sealed class StackTape(int blocks, int sublayersPerBlock)
     /// <summary>f32 [R, D], the last block's output, before the final norm.</summary>
     public Tensor Last { get; set; }
 
+    /// <summary>Where the tape is in a file: which blocks of it are in memory. Null: all are.</summary>
+    public SpilledBlocks? Spilled { get; init; }
+
     /// <summary>Forgets all tensors.</summary>
     public void Clear()
     {

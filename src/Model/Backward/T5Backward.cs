@@ -32,6 +32,7 @@ internal sealed class T5Backward(T5Layers layers)
         for (int i = layers.Decoder.Length - 1; i >= 0; i--)
         {
             layers.Enter(layers.Encoder.Length + i, layers.Encoder.Length + i - 1);
+            decoder.Spilled?.Enter(i, i - 1);
             ref SublayerTape self = ref decoder[i, 0];
             ref SublayerTape cross = ref decoder[i, 1];
             ref SublayerTape ff = ref decoder[i, 2];
@@ -57,6 +58,7 @@ internal sealed class T5Backward(T5Layers layers)
             visit?.Invoke($"decoder.block.{i}.layer.0", ddecoder);
         }
 
+        decoder.Spilled?.Leave();
         Tensor r = scratch.Take(Slot.InverseRms, sources.Rows);
         RmsNorm.InverseRms(device, encoder.Last, r, sources.Rows, layers.Config.DModel, layers.Config.LayerNormEpsilon);
         RmsNorm.Backward(device, encoder.Last, layers.EncoderNorm, r, dencoder, dencoder, sources.Rows, layers.Config.DModel);
@@ -64,6 +66,7 @@ internal sealed class T5Backward(T5Layers layers)
         for (int i = layers.Encoder.Length - 1; i >= 0; i--)
         {
             layers.Enter(i, i - 1);
+            encoder.Spilled?.Enter(i, i - 1);
             ref SublayerTape self = ref encoder[i, 0];
             ref SublayerTape ff = ref encoder[i, 1];
             Tensor ffInput = ff.Input;
@@ -77,5 +80,6 @@ internal sealed class T5Backward(T5Layers layers)
             layers.Encoder[i].Self.BackwardInPlace(self.Input, sources, default, sources, layers.EncoderBias, dencoder, default, self);
             visit?.Invoke($"encoder.block.{i}.layer.0", dencoder);
         }
+        encoder.Spilled?.Leave();
     }
 }

@@ -46,21 +46,21 @@ public enum WeightResidence
 /// <summary>Who computes the forward pass where nobody was asked for.</summary>
 public static class ForwardEngines
 {
-    /// <summary>Our own kernels for bf16 products or tape, for narrow weights, which ONNX Runtime's CPU kernels would need float32 copies of, and for streamed ones; else ONNX Runtime.</summary>
+    /// <summary>Training: our own kernels, which leave padding out, hold no arena and were the faster at every shape measured (docs/decisions/training.md).</summary>
+    public const ForwardEngine Training = ForwardEngine.Native;
+
+    /// <summary>Generating: our own kernels for bf16 products, for narrow weights, which ONNX Runtime's CPU kernels would need float32 copies of, and for streamed ones; else ONNX Runtime.</summary>
     /// <param name="checkpoint">The weights.</param>
     /// <param name="residence">Where they are.</param>
     /// <param name="compute">Precision of the products' operands.</param>
-    /// <param name="tape">Type of what is kept inside sublayers.</param>
     /// <returns>The engine, and why in half a sentence.</returns>
-    public static (ForwardEngine Engine, string Reason) Choose(Checkpoint checkpoint, WeightResidence residence, ComputeType compute, DType tape = DType.F32)
+    public static (ForwardEngine Engine, string Reason) Choose(Checkpoint checkpoint, WeightResidence residence, ComputeType compute)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         if (residence == WeightResidence.Streamed)
             return (ForwardEngine.Native, "ONNX Runtime cannot stream weights");
         if (compute == ComputeType.BF16)
             return (ForwardEngine.Native, "ONNX Runtime has no bf16 products on a CPU");
-        if (tape != DType.F32)
-            return (ForwardEngine.Native, "ONNX Runtime's tape is float32");
         foreach (T5Parameter parameter in T5Parameters.Of(checkpoint.Config))
         {
             if (checkpoint[parameter.Name].DType is var type and not DType.F32)

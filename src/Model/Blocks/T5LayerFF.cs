@@ -58,7 +58,7 @@ internal sealed class T5LayerFF
         else
             Gelu.Forward(device, h0, g, g.Elements);
         Elementwise.Copy(device, x, y, x.Elements);
-        Linear.ForwardAccumulate(device, g, _wo, y, rows, _config.DFf, _config.DModel);
+        Linear.ForwardAccumulate(_scratch, g, _wo, y, rows, _config.DFf, _config.DModel);
     }
 
     /// <summary>Turns the gradient of y into the gradient of x, in place.</summary>
@@ -104,13 +104,13 @@ internal sealed class T5LayerFF
         Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
         RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
         h0 = SublayerTape.Place(_scratch, keep.Gate, Slot.Gate, (long)rows * f);
-        Linear.Forward(device, n, _wi0, h0, rows, d, f);
+        Linear.Forward(_scratch, n, _wi0, h0, rows, d, f);
         SublayerTape.Keep(device, h0, keep.Gate);
         h1 = default;
         if (!_config.IsGated)
             return;
         h1 = SublayerTape.Place(_scratch, keep.Up, Slot.Up, (long)rows * f);
-        Linear.Forward(device, n, _wi1, h1, rows, d, f);
+        Linear.Forward(_scratch, n, _wi1, h1, rows, d, f);
         SublayerTape.Keep(device, h1, keep.Up);
     }
 }

@@ -1,15 +1,20 @@
 // Many texts in one batch, joining and leaving between steps. Deliberately not: a thread, a queue or a policy of who joins when (the caller's).
+using IptNative.Kernels.Devices;
+using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
 
 namespace IptNative.Model.Decoding;
 
 /// <summary>Continuous batching over a frozen T5: each step gives every live text one token.</summary>
 /// <remarks>
-/// A text is what it would be alone: it has its own options and random stream, padding is masked, and nothing of a neighbour enters its row. What
-/// remains is the rounding of sums in batches of another shape, as everywhere. Not thread-safe; owns the model's passes while it is in use.
+/// A text is what it would be alone, bit for bit: it has its own options, random stream and slot of the cache, and no sum's order depends on how many stand
+/// beside it (SlotDecoder). Joining and leaving copies nothing of another text's. Not thread-safe.
 /// </remarks>
-/// <param name="model">The frozen model.</param>
-public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
+/// <param name="checkpoint">The frozen model's weights; outlives this object.</param>
+/// <param name="device">Does the work; outlives this object.</param>
+/// <exception cref="ArgumentException">The configuration's position buckets are impossible.</exception>
+/// <exception cref="InvalidDataException">A weight cannot be read.</exception>
+public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device) : IDisposable
 {
     private sealed class Row(LiveRequest request, int sample)
     {
@@ -24,7 +29,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
     private readonly List<Row> _rows = [];
     private readonly List<int> _from = [];
     private TokenSampler? _sampler;
-    private IContinuousDecoder? _decoder;
+    private readonly SlotDecoder _decoder = new(checkpoint, device);
     private int[] _tokens = [];
 
     /// <summary>Texts that are being generated.</summary>
@@ -44,13 +49,9 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
             throw new ArgumentException($"Continuous generation: found {batch.Count} examples and {requests.Count} requests; expected one request for each.", nameof(requests));
         if (requests.Count == 0)
             return;
-        EncodedBatch encoded = model.Encode(batch, prompts);
         // The rows of one request share their text's row until the first step, as their first tokens come from the same logits.
-        int first = _decoder?.Rows ?? 0;
-        if (_decoder is null)
-            _decoder = model.StartContinuousDecoding(encoded);
-        else
-            _decoder.Join(encoded);
+        int first = _decoder.Rows;
+        _decoder.Join(batch, prompts);
         for (int i = 0; i < requests.Count; i++)
         {
             for (int sample = 0; sample < requests[i].Options.NumReturnSequences; sample++)
@@ -60,7 +61,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
             }
         }
         Grow(ref _tokens, _decoder.Rows);
-        _tokens.AsSpan(first, requests.Count).Fill(model.Config.DecoderStartTokenId);
+        _tokens.AsSpan(first, requests.Count).Fill(checkpoint.Config.DecoderStartTokenId);
     }
 
     /// <summary>Gives every text its next token, and takes out those that have ended.</summary>
@@ -68,7 +69,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
     public void Step()
     {
         DropUnwanted();
-        if (_decoder is null)
+        if (_rows.Count == 0)
             return;
         int vocab = _decoder.VocabSize;
         ReadOnlySpan<float> logits = _decoder.DecodeNext(_tokens.AsSpan(0, _decoder.Rows));
@@ -96,7 +97,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _decoder?.Dispose();
+    public void Dispose() => _decoder.Dispose();
 
     private void DropUnwanted()
     {
@@ -118,7 +119,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
         }
         int[] kept = [.. _from.Take(next).Distinct()];
         int[] tokens = Array.ConvertAll(kept, old => _tokens[old]);
-        _decoder!.Reorder(kept); // rows are alive, so is the decoder
+        _decoder.Reorder(kept);
         tokens.CopyTo(_tokens, 0);
         for (int i = 0; i < next; i++)
             _from[i] = Array.IndexOf(kept, _from[i]);
@@ -133,11 +134,10 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
         _from.RemoveRange(count, _from.Count - count);
         if (count == 0)
         {
-            _decoder?.Dispose();
-            _decoder = null;
+            _decoder.Clear();
             return;
         }
-        SingleSearch.Rearrange(_decoder!, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_from)); // rows are alive, so is the decoder
+        SingleSearch.Rearrange(_decoder, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_from));
     }
 
     // The next token, or -1 where the text has ended.
@@ -151,7 +151,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
         int token;
         try
         {
-            token = row.Sequence.Advance(logits, options, Sampler(options), model.Config.EosTokenId, decoderRow, step);
+            token = row.Sequence.Advance(logits, options, Sampler(options), checkpoint.Config.EosTokenId, decoderRow, step);
         }
         catch (InvalidDataException e)
         {
@@ -159,7 +159,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
             row.Request.Failed(e);
             return -1;
         }
-        if (token == model.Config.EosTokenId)
+        if (token == checkpoint.Config.EosTokenId)
         {
             row.Request.Finished(row.Sample, FinishReason.EndOfSequence);
             return -1;
@@ -180,7 +180,7 @@ public sealed class ContinuousGeneration(FrozenT5 model) : IDisposable
     {
         if (!options.DoSample)
             return null;
-        _sampler ??= new TokenSampler(options, model.Config.VocabSize);
+        _sampler ??= new TokenSampler(options, checkpoint.Config.VocabSize);
         _sampler.Use(options);
         return _sampler;
     }

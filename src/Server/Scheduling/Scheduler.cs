@@ -1,5 +1,7 @@
 // The thread that owns the model: takes waiting texts into the batch between two steps. Deliberately not: HTTP, files, tokenizing.
 using System.Diagnostics;
+using IptNative.Kernels.Devices;
+using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
 using IptNative.Server.Prompts;
@@ -14,7 +16,8 @@ namespace IptNative.Server.Scheduling;
 /// </remarks>
 internal sealed class Scheduler : IDisposable
 {
-    private readonly FrozenT5 _model;
+    private readonly Checkpoint _checkpoint;
+    private readonly CpuDevice _device;
     private readonly ServerOptions _options;
     private readonly ServerMetrics _metrics;
     private readonly object _lock = new();
@@ -24,9 +27,9 @@ internal sealed class Scheduler : IDisposable
     private int _waitingTexts;
     private bool _stop;
 
-    public Scheduler(FrozenT5 model, ServerOptions options, ServerMetrics metrics)
+    public Scheduler(Checkpoint checkpoint, CpuDevice device, ServerOptions options, ServerMetrics metrics)
     {
-        (_model, _options, _metrics) = (model, options, metrics);
+        (_checkpoint, _device, _options, _metrics) = (checkpoint, device, options, metrics);
         _thread = new Thread(Run) { IsBackground = true, Name = "scheduler" };
         _thread.Start();
     }
@@ -70,7 +73,7 @@ internal sealed class Scheduler : IDisposable
 
     private void Run()
     {
-        var generation = new ContinuousGeneration(_model);
+        var generation = new ContinuousGeneration(_checkpoint, _device);
         try
         {
             while (true)
@@ -97,7 +100,7 @@ internal sealed class Scheduler : IDisposable
                         job.Failed(e);
                     _running.Clear();
                     generation.Dispose();
-                    generation = new ContinuousGeneration(_model);
+                    generation = new ContinuousGeneration(_checkpoint, _device);
                 }
             }
             generation.FailAll(new OperationCanceledException("The server is stopping."));
@@ -143,7 +146,7 @@ internal sealed class Scheduler : IDisposable
     {
         // The table holds what these jobs need, each prompt once; the encoder is its only reader, so it is gone after this.
         ServedPrompt[] prompts = [.. joining.Select(j => j.Prompt).Where(p => p.Prompt is not null).Distinct()];
-        using PromptMemory? memory = prompts.Length == 0 ? null : new PromptMemory(_model.Device, [.. prompts.Select(p => p.Prompt!)]); // filtered above
+        using PromptMemory? memory = prompts.Length == 0 ? null : new PromptMemory(_device, [.. prompts.Select(p => p.Prompt!)]); // filtered above
         var batch = new T5Batch();
         foreach (CompletionJob job in joining)
             batch.Add(job.Ids, prompt: Array.IndexOf(prompts, job.Prompt));

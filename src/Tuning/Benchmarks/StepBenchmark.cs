@@ -22,7 +22,7 @@ public sealed record StepBenchmarkOptions
     /// <summary>What the forward pass keeps; null: everything, or what the budget allows.</summary>
     public Activations? Activations { get; init; }
 
-    /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Choose"/>.</summary>
+    /// <summary>Who computes the forward pass; null: <see cref="ForwardEngines.Training"/>.</summary>
     public ForwardEngine? Forward { get; init; }
 
     /// <summary>Where the weights are; null: mapped, or streamed where the budget asks for it.</summary>
@@ -36,6 +36,9 @@ public sealed record StepBenchmarkOptions
 
     /// <summary>Type of what the forward pass keeps inside sublayers, f32 or bf16.</summary>
     public DType Tape { get; init; } = DType.F32;
+
+    /// <summary>Folder for a file that holds the tape; null keeps it in memory.</summary>
+    public string? SpillFolder { get; init; }
 
     /// <summary>How long the examples are.</summary>
     public SourceLengths Lengths { get; init; } = SourceLengths.Fixed;
@@ -139,14 +142,14 @@ public static class StepBenchmark
     internal static MemoryPlan Plan(StepBenchmarkOptions options, StoredWeights weights)
     {
         WeightResidence residence = options.Weights ?? WeightResidence.Mapped;
-        // ONNX Runtime computes float32 on a CPU.
-        ForwardEngine? forward = options.Forward ?? (options.Compute == ComputeType.BF16 || options.Tape == DType.BF16 ? ForwardEngine.Native : null);
         var request = new MemoryRequest
         {
             Weights = weights,
             Residence = residence,
-            Forward = forward ?? MemoryPlanner.Engine(weights, residence),
+            Forward = options.Forward ?? ForwardEngines.Training,
             Activations = options.Activations ?? Activations.Full,
+            Tape = options.Tape,
+            Spilled = options.SpillFolder is not null,
             Examples = options.Batch,
             Source = options.Prompt + SourceLengthTable.Of(options.Lengths, options.Batch, options.Source).Max(),
             Target = options.Target,
@@ -155,7 +158,7 @@ public static class StepBenchmark
             Threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads,
         };
         return options.MemoryBudget is { } budget
-            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, forward, options.Batch), budget)
+            ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, options.Forward, options.Batch), budget)
             : MemoryPlan.Of(request);
     }
 

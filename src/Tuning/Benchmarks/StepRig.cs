@@ -42,7 +42,7 @@ internal sealed class StepRig : IDisposable
         MemoryRequest settings = plan.Request;
         Device = new CpuDevice(options.Threads, options.Compute);
         _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = Device, Threads = options.Threads, AllowSpinning = false });
-        _pass = new GradientPass(checkpoint, _model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, Forward = settings.Forward, Weights = settings.Residence });
+        _pass = new GradientPass(checkpoint, _model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, SpillFolder = options.SpillFolder, Forward = settings.Forward, Weights = settings.Residence });
         long elements = (long)options.Prompt * config.DModel;
         _prompt = Device.Allocate(DType.F32, elements, "prompt");
         _gradient = Device.Allocate(DType.F32, elements, "prompt gradient");

@@ -1,4 +1,5 @@
 // Texts in, texts out: tokenizer, prompt, frozen model and decoding put together. Not: reading inputs, printing.
+using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -23,12 +24,12 @@ public sealed class TextGenerator : IDisposable
 
     private readonly int _maxSourceLength;
 
-    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, Action<string>? note)
+    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, ComputeType compute)
     {
         _maxSourceLength = maxSourceLength;
         _checkpoint = checkpoint;
         _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
-        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, ExpandQuantised = note });
+        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, Compute = compute });
         _prompts = prompt is null ? null : new PromptMemory(_model.Device, prompt);
     }
 
@@ -38,11 +39,11 @@ public sealed class TextGenerator : IDisposable
     /// <param name="threads">CPU threads; 0 takes every core.</param>
     /// <param name="maxSourceLength">Most tokens of a text, its end included, 2 or more; longer ones are cut. 0 cuts nothing.</param>
     /// <param name="verifyChecksums">Compare the weights' bytes with their check sums first.</param>
-    /// <param name="note">Takes the sentence about float32 copies of a quantised model; null refuses such a model.</param>
+    /// <param name="compute">What the model's products multiply.</param>
     /// <returns>The generator; dispose it.</returns>
     /// <exception cref="InvalidDataException">A file is damaged, or the prompt belongs to a model of another width.</exception>
     /// <exception cref="IOException">A file is not there or cannot be read.</exception>
-    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false, Action<string>? note = null)
+    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false, ComputeType compute = ComputeType.F32)
     {
         // The prompt first: it is small, and a mistake in it should not wait for the model.
         Prompt? prompt = promptPath is null ? null : PromptFile.Read(promptPath);
@@ -50,7 +51,7 @@ public sealed class TextGenerator : IDisposable
         try
         {
             prompt?.RequireWidth(checkpoint.Config.DModel, promptPath!);
-            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, note);
+            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, compute);
         }
         catch
         {

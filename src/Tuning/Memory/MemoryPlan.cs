@@ -1,5 +1,6 @@
 // What a training step will hold, counted from the same sizes that the code allocates by, before anything is allocated. Deliberately not the choice of
 // settings (MemoryPlanner.cs).
+using IptNative.Kernels;
 using IptNative.Model.Backward;
 using IptNative.Model.Config;
 
@@ -19,6 +20,21 @@ public sealed record MemoryRequest
 
     /// <summary>What is kept of it.</summary>
     public Activations Activations { get; init; } = Activations.Full;
+
+    /// <summary>Type of what is kept inside sublayers.</summary>
+    public DType Tape { get; init; } = DType.F32;
+
+    /// <summary>Whether the tape is in a file, a block of it in memory.</summary>
+    public bool Spilled { get; init; }
+
+    /// <summary>Source positions of a batch whose answers are generated while the step's memory is held; 0: none are.</summary>
+    public long AnswerPositions { get; init; }
+
+    /// <summary>Texts of such a batch.</summary>
+    public int AnswerTexts { get; init; }
+
+    /// <summary>Tokens of the longest answer.</summary>
+    public int AnswerTokens { get; init; }
 
     /// <summary>Examples computed at once.</summary>
     public int Examples { get; init; } = 8;
@@ -64,6 +80,9 @@ public sealed class MemoryPlan
     // A page fault on a cached file maps the pages around it too.
     private const long FaultBytes = 64 << 10;
 
+    // Steps that the decoder's cache has room for at first; it doubles from there.
+    private const long FirstSteps = 16;
+
     private MemoryPlan(MemoryRequest request, IReadOnlyList<MemoryLine> lines)
     {
         Request = request;
@@ -92,12 +111,17 @@ public sealed class MemoryPlan
             lines.Add(new("float32 copies", request.Weights.ExpandedBytes, "of narrower weights, which ONNX Runtime cannot read"));
         T5Config c = request.Weights.Config;
         long rows = (long)request.Examples * request.Source, targets = (long)request.Examples * request.Target;
-        lines.Add(new("activation tape", 4 * Tape(c, request.Activations, rows, targets), $"{request.Activations.ToString().ToLowerInvariant()}, {rows} source and {targets} target rows, f32"));
-        lines.Add(new("scratch", 4 * Scratch(request, rows, targets), "one sublayer's projections, and the residual stream's gradients"));
+        (long tape, long file) = Tape(c, request, rows, targets);
+        string kept = $"{request.Activations.ToString().ToLowerInvariant()}, {rows} source and {targets} target rows, {(request.Tape == DType.F32 ? "f32" : $"f32, {request.Tape.Name()} inside sublayers")}";
+        lines.Add(new("activation tape", tape, file == 0 ? kept : $"a block of {ByteSize.Text(file)} on disk: {kept}"));
+        bool answersHere = request.AnswerPositions > 0 && (request.Forward == ForwardEngine.Native || request.Weights.ExpandedBytes > 0);
+        lines.Add(new("scratch", 4 * Scratch(request, answersHere ? Math.Max(rows, request.AnswerPositions) : rows, targets, answersHere), "one sublayer's projections, and the residual stream's gradients"));
         long logits = Math.Clamp(LossChunk.Bytes / (4L * c.VocabSize), 1, targets) * c.VocabSize;
         lines.Add(new("logits", 4 * logits, $"a chunk of {logits / c.VocabSize} of {targets} rows"));
         if (request.Forward == ForwardEngine.Ort)
-            lines.Add(new("ONNX Runtime", RuntimeLibrary + 4 * Arena(c, request, rows), "library and arena"));
+            lines.Add(new("ONNX Runtime", RuntimeLibrary + 4 * Math.Max(Arena(c, request.Examples, request.Source, rows), Arena(c, request.AnswerTexts, request.AnswerTexts == 0 ? 0 : (int)(request.AnswerPositions / request.AnswerTexts), request.AnswerPositions)), "library and arena"));
+        if (request.AnswerPositions > 0)
+            lines.Add(new("answers", 4 * Answers(c, request), $"{request.AnswerTexts} texts at once, {request.AnswerPositions} source positions: keys and values, hidden states, logits"));
         lines.Add(new("prompts", 4 * 4 * request.PromptRows * c.DModel, "values, gradients, optimizer, best so far"));
         lines.Add(new("program", request.RuntimeBytes + Workers(request), ".NET, code, packing memory"));
         return new MemoryPlan(request, lines);
@@ -138,37 +162,58 @@ public sealed class MemoryPlan
         };
     }
 
-    // Floats. As NativeForward.StackMemory lays them out; ONNX Runtime's outputs have the same sizes.
-    private static long Tape(T5Config c, Activations activations, long rows, long targets)
+    // Bytes in memory and in the file. As NativeForward.StackMemory lays them out; ONNX Runtime's outputs have the same sizes.
+    private static (long Memory, long File) Tape(T5Config c, MemoryRequest request, long rows, long targets)
     {
-        long d = c.DModel, inner = c.InnerDim, ff = (c.IsGated ? 2L : 1) * c.DFf, encoder = c.NumLayers, decoder = c.NumDecoderLayers;
-        // The last outputs and the encoder's normalised one.
-        long kept = (2 * rows + targets) * d;
-        kept += activations == Activations.Blocks ? (encoder * rows + decoder * targets) * d : (2 * encoder * rows + 3 * decoder * targets) * d;
-        if (activations == Activations.Full)
-            kept += encoder * rows * (3 * inner + ff) + decoder * (targets * (4 * inner + ff) + 2 * rows * inner);
-        return kept;
+        long d = c.DModel, inner = c.InnerDim, ff = (c.IsGated ? 2L : 1) * c.DFf;
+        // The last outputs and the encoder's normalised one: always in memory.
+        long ends = 4 * (2 * rows + targets) * d;
+        bool blocks = request.Activations == Activations.Blocks;
+        long encoder = 4 * (blocks ? 1 : 2) * rows * d, decoder = 4 * (blocks ? 1 : 3) * targets * d;
+        if (request.Activations == Activations.Full)
+        {
+            encoder += request.Tape.ByteLength(rows * (3 * inner + ff));
+            decoder += request.Tape.ByteLength(targets * (4 * inner + ff) + 2 * rows * inner);
+        }
+        long all = c.NumLayers * encoder + c.NumDecoderLayers * decoder;
+        // A block, and the input of the next.
+        return request.Spilled ? (ends + Math.Max(encoder + 4 * rows * d, decoder + 4 * targets * d), all) : (ends + all, 0);
     }
 
     // Floats. Each slot grows to the larger of the two stacks' needs.
-    private static long Scratch(MemoryRequest request, long rows, long targets)
+    private static long Scratch(MemoryRequest request, long rows, long targets, bool answers)
     {
         T5Config c = request.Weights.Config;
         long d = c.DModel, most = Math.Max(rows, targets), inner = c.InnerDim;
         // Norm, inverse RMS, context, one feed-forward gradient; both streams' gradients.
         long floats = most * (d + 1 + inner + c.DFf) + (rows + targets) * d;
-        if (request.Activations != Activations.Full)
+        // A tape of another type is a rounded copy of what lies here.
+        if (answers || request.Activations != Activations.Full || request.Tape != DType.F32)
             floats += most * (3 * inner + (c.IsGated ? 2L : 1) * c.DFf);
-        if (request.Activations == Activations.Blocks)
+        if (answers)
+            floats += 2 * most * d;
+        else if (request.Activations == Activations.Blocks)
             floats += most * d + targets * d;
         return floats;
     }
 
     // Floats. Padded inputs, the whole position bias, attention's probabilities twice, and one sublayer in flight.
-    private static long Arena(T5Config c, MemoryRequest request, long rows)
+    private static long Arena(T5Config c, int examples, int source, long rows)
     {
-        long bias = (long)c.NumHeads * request.Source * request.Source;
-        return (1 + 2L * request.Examples) * bias + rows * (2L * c.DModel + 3L * c.InnerDim + 2L * c.DFf);
+        long bias = (long)c.NumHeads * source * source;
+        return (1 + 2L * examples) * bias + rows * (2L * c.DModel + 3L * c.InnerDim + 2L * c.DFf);
+    }
+
+    // Floats. CachedStepDecoder's keys and values of both attentions (those of self-attention twice: a step reads one copy and writes the other), InputAssembler's
+    // embeddings, the encoder's input and outputs, and logits. A new batch's are taken before the last one's are given back to the system.
+    private static long Answers(T5Config c, MemoryRequest request)
+    {
+        long steps = FirstSteps;
+        while (steps < request.AnswerTokens)
+            steps *= 2;
+        long cross = 2L * c.NumDecoderLayers * request.AnswerPositions * c.InnerDim;
+        long self = 4L * c.NumDecoderLayers * request.AnswerTexts * steps * c.InnerDim;
+        return cross + self + 5 * request.AnswerPositions * c.DModel + (long)request.AnswerTexts * c.VocabSize;
     }
 
     // Bytes. Packed operands (CpuScratch), and attention's working memory of one head (WorkerMemory).

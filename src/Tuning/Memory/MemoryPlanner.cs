@@ -1,5 +1,6 @@
 // Which settings make a step fit into a given memory and are fastest there; what to change where none does. Nothing is allocated.
 using System.Globalization;
+using IptNative.Kernels;
 using IptNative.Model.Backward;
 
 namespace IptNative.Tuning.Memory;
@@ -43,10 +44,20 @@ public static class MemoryPlanner
         double least = double.MaxValue;
         foreach (MemoryPlan plan in Candidates(request, free))
         {
-            if (Margin * plan.Total <= budget && Cost(plan) is var cost && cost < least)
+            if (Fits(plan, budget) && Cost(plan) is var cost && cost < least)
                 (best, least) = (plan, cost);
         }
         return best;
+    }
+
+    /// <summary>Whether a plan keeps a budget, with a tenth to spare.</summary>
+    /// <param name="plan">The plan.</param>
+    /// <param name="budget">Bytes.</param>
+    /// <returns>True where it does.</returns>
+    public static bool Fits(MemoryPlan plan, long budget)
+    {
+        ArgumentNullException.ThrowIfNull(plan);
+        return Margin * plan.Total <= budget;
     }
 
     /// <summary>The leanest settings.</summary>
@@ -55,16 +66,6 @@ public static class MemoryPlanner
     /// <returns>The plan of least memory.</returns>
     public static MemoryPlan Leanest(MemoryRequest request, MemoryFreedom free) => Candidates(request, free).MinBy(p => p.Total)!; // Never empty.
 
-    /// <summary>Who computes the forward pass where nobody chose: as <see cref="ForwardEngines.Choose"/>.</summary>
-    /// <param name="weights">The weights.</param>
-    /// <param name="residence">Where they are.</param>
-    /// <returns>The engine.</returns>
-    public static ForwardEngine Engine(StoredWeights weights, WeightResidence residence)
-    {
-        ArgumentNullException.ThrowIfNull(weights);
-        return residence == WeightResidence.Streamed || weights.ExpandedBytes > 0 ? ForwardEngine.Native : ForwardEngine.Ort;
-    }
-
     /// <summary>A plan's settings in words.</summary>
     /// <param name="plan">The plan.</param>
     /// <returns>For example: mapped weights, native forward, blocks activations, 4 examples at once: 598 MB.</returns>
@@ -72,14 +73,14 @@ public static class MemoryPlanner
     {
         ArgumentNullException.ThrowIfNull(plan);
         MemoryRequest r = plan.Request;
-        return $"{Word(r.Residence)} weights, {Word(r.Forward)} forward, {Word(r.Activations)} activations, {r.Examples} {(r.Examples == 1 ? "example" : "examples")} at once: {ByteSize.Text(plan.Total)}";
+        return $"{Word(r.Residence)} weights, {Word(r.Forward)} forward, {Word(r.Activations)} activations{(r.Tape == DType.F32 ? "" : $" in {r.Tape.Name()}")}{(r.Spilled ? " on disk" : "")}, {r.Examples} {(r.Examples == 1 ? "example" : "examples")} at once: {ByteSize.Text(plan.Total)}";
     }
 
     private static IEnumerable<MemoryPlan> Candidates(MemoryRequest request, MemoryFreedom free)
     {
         foreach (WeightResidence residence in free.Residence is { } r ? [r] : (WeightResidence[])[WeightResidence.Mapped, WeightResidence.Streamed])
         {
-            foreach (ForwardEngine engine in Engines(request, free, residence))
+            foreach (ForwardEngine engine in Engines(free, residence))
             {
                 foreach (Activations activations in free.Activations is { } a ? [a] : (Activations[])[Activations.Full, Activations.Sublayers, Activations.Blocks])
                 {
@@ -97,10 +98,11 @@ public static class MemoryPlanner
         }
     }
 
-    private static ForwardEngine[] Engines(MemoryRequest request, MemoryFreedom free, WeightResidence residence) =>
-        free.Forward is { } chosen
-            ? residence == WeightResidence.Streamed && chosen == ForwardEngine.Ort && free.Residence is null ? [] : [chosen]
-            : Engine(request.Weights, residence) == ForwardEngine.Native ? [ForwardEngine.Native] : [ForwardEngine.Ort, ForwardEngine.Native];
+    private static ForwardEngine[] Engines(MemoryFreedom free, WeightResidence residence)
+    {
+        ForwardEngine engine = free.Forward ?? ForwardEngines.Training;
+        return residence == WeightResidence.Streamed && engine == ForwardEngine.Ort && free.Residence is null ? [] : [engine];
+    }
 
     // Of a source row, relative to full activations in large batches.
     private static double Cost(MemoryPlan plan)

@@ -37,6 +37,9 @@ internal sealed class ChartScale
         return new ChartScale(first, last, from, to, log: false, [.. Enumerable.Range(0, count + 1).Select(i => first + (i * step))]);
     }
 
+    /// <summary>An axis with places 0 to count - 1 of equal width.</summary>
+    public static ChartScale Places(int count, double from, double to) => new(-0.5, count - 0.5, from, to, log: false, [.. Enumerable.Range(0, count).Select(i => (double)i)]);
+
     /// <summary>The same axis, unlabelled.</summary>
     public ChartScale WithoutTicks() => new(_low, _high, _from, _to, _log, []);
 

@@ -44,34 +44,43 @@ public static class Charts
     /// <param name="percent">Vertical values are fractions, shown as percentages.</param>
     /// <param name="reference">A dashed horizontal line: what everything is measured against; null draws none.</param>
     /// <param name="marks">False for curves of many points.</param>
+    /// <param name="names">Names of the horizontal positions 0, 1, 2, ...: what has no order is not joined by lines, and the series stand beside each other. Null is a numeric axis.</param>
+    /// <param name="xText">How a number of the horizontal axis is written; null for its digits.</param>
     /// <returns>The SVG element.</returns>
-    public static string Lines(ChartText text, IReadOnlyList<ChartSeries> series, IReadOnlyList<double>? logAt = null, bool percent = false, double? reference = null, bool marks = true)
+    public static string Lines(ChartText text, IReadOnlyList<ChartSeries> series, IReadOnlyList<double>? logAt = null, bool percent = false, double? reference = null, bool marks = true,
+        IReadOnlyList<string>? names = null, Func<double, string>? xText = null)
     {
         ArgumentNullException.ThrowIfNull(text);
         ArgumentNullException.ThrowIfNull(series);
         var frame = new ChartFrame(text.Title, Height, series.Select(s => s.Name));
         ChartPoint[] all = [.. series.SelectMany(s => s.Points).Where(p => double.IsFinite(p.Y))];
-        ChartScale x = logAt is { Count: > 0 } ? ChartScale.LogAt(logAt, frame.Left, frame.Right) : ChartScale.Linear(all.Select(p => p.X), frame.Left, frame.Right);
+        if (names is not null)
+            xText = at => names[(int)at];
+        Func<double, string> say = xText ?? ChartScale.Label;
+        ChartScale x = names is { Count: > 0 } ? ChartScale.Places(names.Count, frame.Left, frame.Right)
+            : logAt is { Count: > 0 } ? ChartScale.LogAt(logAt, frame.Left, frame.Right) : ChartScale.Linear(all.Select(p => p.X), frame.Left, frame.Right);
         IEnumerable<double> heights = all.SelectMany(p => double.IsFinite(p.Error) ? new[] { p.Y - p.Error, p.Y + p.Error } : [p.Y]);
         ChartScale y = ChartScale.Linear(reference is { } r ? heights.Append(r) : heights, frame.Bottom, frame.PlotTop, fromZero: percent);
         return frame.Draw(svg =>
         {
-            frame.Axes(svg, x, y, text.X, text.Y, yText: percent ? Percent : null);
+            frame.Axes(svg, x, y, text.X, text.Y, xText, percent ? Percent : null);
             if (reference is { } level) ChartFrame.Line(svg, "reference", frame.Left, y.At(level), frame.Right, y.At(level));
             for (int i = 0; i < series.Count; i++)
             {
                 int style = i % ChartFrame.SeriesStyles;
-                svg.Element("path", ["class", $"s{style}", "d", Path(series[i].Points, x, y)]);
+                double beside = names is null ? 0 : (i - ((series.Count - 1) / 2.0)) * Math.Min(12, 0.7 * (frame.Right - frame.Left) / names.Count / series.Count);
+                if (names is null)
+                    svg.Element("path", ["class", $"s{style}", "d", Path(series[i].Points, x, y)]);
                 foreach (ChartPoint p in series[i].Points.Where(p => double.IsFinite(p.Y)))
                 {
-                    (double px, double error) = (x.At(p.X), double.IsFinite(p.Error) ? p.Error : 0);
+                    (double px, double error) = (x.At(p.X) + beside, double.IsFinite(p.Error) ? p.Error : 0);
                     if (error > 0)
                     {
                         ChartFrame.Line(svg, $"e{style}", px, y.At(p.Y - error), px, y.At(p.Y + error));
                         ChartFrame.Line(svg, $"e{style}", px - 3, y.At(p.Y - error), px + 3, y.At(p.Y - error));
                         ChartFrame.Line(svg, $"e{style}", px - 3, y.At(p.Y + error), px + 3, y.At(p.Y + error));
                     }
-                    if (marks) ChartFrame.Mark(svg, style, px, y.At(p.Y), $"{series[i].Name}, {text.X} {ChartScale.Label(p.X)}: {Value(p.Y, percent)}{(error > 0 ? $" ± {Value(error, percent)}" : "")}");
+                    if (marks) ChartFrame.Mark(svg, style, px, y.At(p.Y), $"{series[i].Name}, {text.X} {say(p.X)}: {Value(p.Y, percent)}{(error > 0 ? $" ± {Value(error, percent)}" : "")}");
                 }
             }
         });

@@ -144,6 +144,9 @@ public sealed partial record RunConfig
     /// <summary>Type of the activations that are kept inside sublayers, f32 or bf16.</summary>
     public TapeType Tape { get; init; } = TapeType.F32;
 
+    /// <summary>Folder for a file that holds the activations; null keeps them in memory.</summary>
+    public string? Spill { get; init; }
+
     /// <summary>Where the frozen weights are.</summary>
     public WeightPlace Weights { get; init; } = WeightPlace.Auto;
 
@@ -242,6 +245,8 @@ public sealed partial record RunConfig
         Training.Validate();
         if (Forward == ForwardEngine.Ort && (Compute == ComputeType.BF16 || Tape == TapeType.BF16))
             throw new ArgumentException($"forward is ort and {(Compute == ComputeType.BF16 ? "compute" : "tape")} is bf16, expected f32 with it: ONNX Runtime computes float32 on a CPU. Set \"forward\" to auto or native.");
+        if (Forward == ForwardEngine.Ort && Spill is not null)
+            throw new ArgumentException("forward is ort and spill names a folder, expected none with it: ONNX Runtime keeps its outputs in memory. Set \"forward\" to auto or native.");
         if (MemoryBudget is { } budget)
             Memory.ByteSize.Parse(budget);
         if (Weights == WeightPlace.Streamed && Forward == ForwardEngine.Ort)
@@ -260,6 +265,8 @@ public sealed partial record RunConfig
             throw new ArgumentException($"tasks holds {Tasks.Count} task, expected at least 2 for \"method\": \"msf\": a space that tasks share cannot be found from fewer.");
         if (Training.Runs != 1)
             throw new ArgumentException($"training.runs is {Training.Runs}, expected 1 for \"method\": \"msf\": one run finds one subspace.");
+        if (MemoryBudget is not null || Weights == WeightPlace.Streamed || Spill is not null)
+            throw new ArgumentException($"{(MemoryBudget is not null ? "memory_budget is set" : Spill is not null ? "spill names a folder" : "weights is \"streamed\"")} and method is \"msf\", which trains an autoencoder that the memory plan does not count. Leave it out: steps are planned with half of the free memory.");
         int missing = Enumerable.Range(0, Tasks.Count).FirstOrDefault(i => Tasks[i].Prompt is null, -1);
         if (missing >= 0)
             throw new ArgumentException($"tasks.{missing}.prompt ('{Tasks[missing].DisplayName}') is missing, expected the task's trained prompt, for example best/{Tasks[missing].DisplayName}-seed42 of a prompt-tuning run: nothing is put in its place.");
@@ -293,6 +300,7 @@ public sealed partial record RunConfig
             Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),
             Compute = v.Choice("compute", Compute, ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
             Tape = v.Choice("tape", Tape, TapeWords, "Type of the activations that are kept inside sublayers; bf16 needs our own forward pass."),
+            Spill = v.Text("spill", Spill, "Folder for a file that holds the activations, a block of them in memory at a time; null keeps them in memory.", Affects.Rounding),
             Weights = v.Choice("weights", Weights, WeightWords, "Where the frozen weights are: streamed holds one block at a time.", Affects.Rounding),
             MemoryBudget = v.Text("memory_budget", MemoryBudget, "Memory that training steps may take, with a unit (6GiB); null plans with half of what is free.", Affects.Rounding),
             Output = v.FilePath("output", Output, "The run folder; runs/NAME where none is named.") ?? "",

@@ -23,15 +23,16 @@ public sealed class RunFolder : IDisposable
     private const string PromptName = "prompt.npy";
 
     private readonly RunLock _lock;
+    private readonly bool _begun;
     private readonly RunManifest _manifest;
     private readonly IReadOnlyList<RunRow> _rows;
     private readonly Func<Stream, Stream> _disk;
     private long? _savedStep;
 
     [SuppressMessage("Performance", "CA1859", Justification = "The rows are a list of the configuration's.")]
-    private RunFolder(RunLock held, RunManifest manifest, RunConfig config, IReadOnlyList<string> notes, Func<Stream, Stream> disk, TimeProvider clock)
+    private RunFolder(RunLock held, bool begun, RunManifest manifest, RunConfig config, IReadOnlyList<string> notes, Func<Stream, Stream> disk, TimeProvider clock)
     {
-        (_lock, _manifest, Config, Notes, _disk) = (held, manifest, config, notes, disk);
+        (_lock, _begun, _manifest, Config, Notes, _disk) = (held, begun, manifest, config, notes, disk);
         Path = config.Output;
         _rows = config.Rows();
         AtomicFile.RemoveLeftovers(Path);
@@ -99,7 +100,7 @@ public sealed class RunFolder : IDisposable
                 manifest = RunManifest.Of(config, inputs, clock);
                 manifest.Save(folder, config);
             }
-            return new RunFolder(held, manifest, config, notes, disk, clock);
+            return new RunFolder(held, begun, manifest, config, notes, disk, clock);
         }
         catch
         {
@@ -161,6 +162,18 @@ public sealed class RunFolder : IDisposable
     {
         ArgumentNullException.ThrowIfNull(result);
         result.Save(At("result.json"));
+    }
+
+    /// <summary>Takes back a new run of which nothing has been recorded, because its settings were refused for example: the next attempt would stumble over it. Anything else stays.</summary>
+    public void DiscardIfBlank()
+    {
+        if (_begun || _savedStep is not null || Recorder.LogOffset > 0)
+            return;
+        Recorder.Dispose();
+        File.Delete(At(RunManifest.FileName));
+        File.Delete(At(LogName));
+        if (Directory.Exists(At(BoardsName)))
+            Directory.Delete(At(BoardsName), recursive: true);
     }
 
     /// <inheritdoc/>

@@ -16,8 +16,11 @@ internal sealed class RunLock : IDisposable
     private RunLock(FileStream file) => _file = file;
 
     /// <summary>Takes the lock.</summary>
+    /// <param name="folder">What is locked.</param>
+    /// <param name="doing">What for, in the message to those who come second.</param>
+    /// <param name="advice">What they can do.</param>
     /// <exception cref="IOException">Another process has it; the message says which.</exception>
-    public static RunLock Take(string folder)
+    public static RunLock Take(string folder, string doing = "opening the run folder", string advice = "Wait until that run ends, or give this one another 'output'")
     {
         string path = Path.Combine(folder, FileName);
         FileStream file;
@@ -27,7 +30,7 @@ internal sealed class RunLock : IDisposable
         }
         catch (IOException e) when (File.Exists(path))
         {
-            throw new IOException($"{folder}: opening the run folder; {Owner(folder)} is writing it, expected nobody. Wait until that run ends, or give this one another 'output'.", e);
+            throw new IOException($"{folder}: {doing}; {Owner(folder)} is writing it, expected nobody. {advice}.", e);
         }
         try
         {

@@ -8,50 +8,28 @@ namespace IptNative.Tuning.Sweeps;
 /// <summary>One run of a sweep.</summary>
 /// <param name="Index">From 0, in the order of the grid, the last axis fastest.</param>
 /// <param name="Name">Its folder's name, unique in the sweep.</param>
-/// <param name="Values">What it sets, by axis.</param>
+/// <param name="Values">What it has, by axis; paths by their last part, where that tells them apart.</param>
 /// <param name="Config">Its options, checked.</param>
 public sealed record SweepPoint(int Index, string Name, IReadOnlyList<string> Values, RunConfig Config);
 
-/// <summary>A part of a sweep that one process computes.</summary>
-/// <param name="Number">From 1.</param>
-/// <param name="Count">How many parts there are.</param>
-public readonly record struct SweepShard(int Number, int Count)
-{
-    /// <summary>The whole sweep.</summary>
-    public static SweepShard Whole { get; } = new(1, 1);
-
-    /// <summary>Reads "i/n".</summary>
-    /// <param name="text">The text.</param>
-    /// <returns>The part.</returns>
-    /// <exception cref="ArgumentException">It has no such form, or i is not 1 to n.</exception>
-    public static SweepShard Parse(string text)
-    {
-        ArgumentNullException.ThrowIfNull(text);
-        string[] parts = text.Split('/');
-        if (parts.Length != 2 || !int.TryParse(parts[0], out int number) || !int.TryParse(parts[1], out int count))
-            throw new ArgumentException($"shard {text}: expected i/n, for example 2/8.");
-        return count >= 1 && number >= 1 && number <= count ? new SweepShard(number, count) : throw new ArgumentException($"shard {text}: expected i from 1 to n = {count}, and n 1 or more.");
-    }
-
-    /// <summary>Whether a point is this part's: points go round, so that neighbours, which cost alike, are spread.</summary>
-    /// <param name="point">The point.</param>
-    /// <returns>True for exactly one part.</returns>
-    public bool Has(SweepPoint point)
-    {
-        ArgumentNullException.ThrowIfNull(point);
-        return point.Index % Count == Number - 1;
-    }
-}
-
 /// <summary>A sweep's file, read and checked: every point's options are known to be possible before the first is trained.</summary>
+/// <remarks>
+/// Axes of the grid are combined with each other. Axes that are ablated vary one at a time, the others staying what the run file says, for every combination of the
+/// grid: Lester et al. 2021, section 3.2. Points with the same options are one.
+/// </remarks>
 public sealed class SweepPlan
 {
     private const int MaxPoints = 10_000;
-    private const long MaxBytes = 1 << 20;
+    private const string ModelAxis = "model", BaseName = "base";
 
-    private static readonly JsonDocumentOptions Lenient = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true, AllowDuplicateProperties = false, MaxDepth = 16 };
-
-    private SweepPlan(string name, string folder, IReadOnlyList<string> axes, IReadOnlyList<SweepPoint> points, string? x) => (Name, Folder, Axes, Points, X) = (name, folder, axes, points, x);
+    private SweepPlan(string name, string folder, SweepFile file, IReadOnlyList<SweepPoint> points, IReadOnlyList<string> usual, IReadOnlyList<IReadOnlyList<string>> orders)
+    {
+        (Name, Folder, Points, Usual, Orders) = (name, folder, points, usual, orders);
+        (Axes, Ablated) = ([.. file.Grid.Concat(file.Ablate).Select(a => a.Name)], [.. file.Ablate.Select(a => a.Name)]);
+        // Over model sizes where there are several, as the paper's figures; else the first axis with numbers that is in every point.
+        IReadOnlyList<SweepAxis> across = file.Ablate.Count > 0 ? file.Grid : [.. file.Grid, .. file.Ablate];
+        X = file.X ?? across.FirstOrDefault(a => a.Name == ModelAxis && a.Values.Length > 1)?.Name ?? across.FirstOrDefault(a => a.Values.Length > 1 && a.Values.All(SweepTable.IsNumber))?.Name;
+    }
 
     /// <summary>The file's name without extension.</summary>
     public string Name { get; }
@@ -59,17 +37,26 @@ public sealed class SweepPlan
     /// <summary>Where the points' folders and the table go.</summary>
     public string Folder { get; }
 
-    /// <summary>Names of the options that vary.</summary>
+    /// <summary>Names of the options that vary: the grid's, then the ablated ones.</summary>
     public IReadOnlyList<string> Axes { get; }
+
+    /// <summary>Those that vary one at a time.</summary>
+    public IReadOnlyList<string> Ablated { get; }
+
+    /// <summary>What each axis is where it does not vary; empty for an axis of the grid.</summary>
+    public IReadOnlyList<string> Usual { get; }
+
+    /// <summary>Each axis' values in the file's order, as points have them.</summary>
+    internal IReadOnlyList<IReadOnlyList<string>> Orders { get; }
 
     /// <summary>The runs.</summary>
     public IReadOnlyList<SweepPoint> Points { get; }
 
-    /// <summary>The axis that figures have at their bottom; null where no axis has numbers.</summary>
+    /// <summary>The axis that figures have at their bottom; null where no axis of the grid lends itself to that.</summary>
     public string? X { get; }
 
     /// <summary>Reads a sweep file.</summary>
-    /// <param name="path">JSON: "run" (a run file), "grid" (option: [values]), and where wanted "set" (option: value), "x" (an axis) and "output" (a folder). Relative paths start from its folder.</param>
+    /// <param name="path">JSON: "run" (a run file), "grid" or "ablate" (option: [values]), and where wanted "set" (option: value), "x" (an axis) and "output" (a folder). Relative paths start from its folder.</param>
     /// <param name="output">Instead of the file's "output"; null takes that, or runs/NAME under the current folder.</param>
     /// <param name="overrides">key=value for every point, stronger than the file; not for an axis.</param>
     /// <returns>The plan.</returns>
@@ -80,87 +67,97 @@ public sealed class SweepPlan
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         ArgumentNullException.ThrowIfNull(overrides);
-        if (!File.Exists(path))
-            throw new FileNotFoundException($"{path}: reading a sweep; there is no such file. Give a .json file with 'run' and 'grid', for example examples/sweep-length.json.", path);
-        if (new FileInfo(path).Length > MaxBytes)
-            throw new InvalidDataException($"{path}: reading a sweep; found {new FileInfo(path).Length} bytes, expected at most {MaxBytes}.");
-        string folder = Path.GetDirectoryName(Path.GetFullPath(path))!; // a full path of a file has a folder
-        try
-        {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path), Lenient);
-            return Read(json.RootElement, path, folder, output, overrides);
-        }
-        catch (JsonException e)
-        {
-            throw new InvalidDataException($"{path}: reading a sweep; {e.Message}", e);
-        }
-    }
-
-    private static SweepPlan Read(JsonElement root, string path, string folder, string? output, IReadOnlyList<string> overrides)
-    {
-        if (root.ValueKind != JsonValueKind.Object)
-            throw new InvalidDataException($"{path}: reading a sweep; found a {root.ValueKind}, expected an object with 'run' and 'grid'.");
-        string? run = null, x = null;
-        var set = new List<string>();
-        var axes = new List<(string Name, string[] Values)>();
-        foreach (JsonProperty field in root.EnumerateObject())
-        {
-            switch (field.Name)
-            {
-                case "run": run = Path.GetFullPath(Text(field, path), folder); break;
-                case "output": output ??= Path.GetFullPath(Text(field, path), folder); break;
-                case "x": x = Text(field, path); break;
-                case "set":
-                    Require(field.Value.ValueKind == JsonValueKind.Object, path, "set", field.Value, "an object of options and values");
-                    set.AddRange(field.Value.EnumerateObject().Select(o => $"{o.Name}={Value(o.Value, folder)}"));
-                    break;
-                case "grid":
-                    Require(field.Value.ValueKind == JsonValueKind.Object && field.Value.EnumerateObject().Any(), path, "grid", field.Value, "an object of options and lists of values");
-                    foreach (JsonProperty axis in field.Value.EnumerateObject())
-                    {
-                        Require(axis.Value.ValueKind == JsonValueKind.Array && axis.Value.GetArrayLength() > 0, path, $"grid.{axis.Name}", axis.Value, "a list of one value or more");
-                        axes.Add((axis.Name, [.. axis.Value.EnumerateArray().Select(v => Value(v, folder))]));
-                        if (axes[^1].Values.Distinct(StringComparer.Ordinal).Count() < axes[^1].Values.Length)
-                            throw new InvalidDataException($"{path}: reading a sweep; 'grid.{axis.Name}' names a value twice. Leave one out.");
-                    }
-                    break;
-                default: throw new InvalidDataException($"{path}: reading a sweep; '{field.Name}' is unknown, expected run, grid, set, x or output.");
-            }
-        }
-        if (run is null || axes.Count == 0)
-            throw new InvalidDataException($"{path}: reading a sweep; '{(run is null ? "run" : "grid")}' is missing, expected {(run is null ? "the path of a run file" : "options and lists of values")}.");
-        if (axes.FirstOrDefault(a => a.Name == "output").Name is not null)
-            throw new InvalidDataException($"{path}: reading a sweep; 'output' cannot be an axis: every point has a folder of its own.");
-        if (overrides.FirstOrDefault(o => axes.Any(a => o.StartsWith(a.Name + "=", StringComparison.Ordinal))) is { } clash)
+        var file = SweepFile.Load(path);
+        if (overrides.FirstOrDefault(o => file.Grid.Concat(file.Ablate).Any(a => o.StartsWith(a.Name + "=", StringComparison.Ordinal))) is { } clash)
             throw new ArgumentException($"--set {clash}: this option is an axis of the sweep. Change the sweep file.");
-        if (x is not null && axes.All(a => a.Name != x))
-            throw new InvalidDataException($"{path}: reading a sweep; 'x' is {x}, expected one of the axes: {string.Join(", ", axes.Select(a => a.Name))}.");
-        long count = axes.Aggregate(1L, (n, a) => Math.Min(n * a.Values.Length, MaxPoints + 1));
-        if (count > MaxPoints)
+        long combinations = file.Grid.Aggregate(1L, (n, a) => Math.Min(n * a.Values.Length, MaxPoints + 1));
+        if (combinations * Math.Max(1, file.Ablate.Sum(a => (long)a.Values.Length)) > MaxPoints)
             throw new InvalidDataException($"{path}: reading a sweep; the grid has more than {MaxPoints} points. Cut it into several sweeps.");
         string name = Path.GetFileNameWithoutExtension(path);
-        string to = output is null ? Path.GetFullPath(Path.Combine("runs", name)) : Path.GetFullPath(output);
-        var points = new List<SweepPoint>();
-        for (int i = 0; i < count; i++)
+        return new Builder(path, file, [.. file.Set, .. overrides], output ?? file.Output ?? Path.Combine("runs", name)).Build(name, (int)combinations);
+    }
+
+    /// <summary>What decides whether two points are the same, and whether one is done: where it lies and how many threads it had are no part of what was asked.</summary>
+    internal static string Options(RunConfig config) => (config with { Output = "", Threads = 0 }).ToJson().ReplaceLineEndings("\n");
+
+    // One plan in the making.
+    private sealed class Builder(string path, SweepFile file, string[] set, string output)
+    {
+        private readonly string _output = Path.GetFullPath(output);
+        private readonly List<SweepPoint> _points = [];
+        private readonly HashSet<string> _names = new(StringComparer.OrdinalIgnoreCase);
+        private readonly Dictionary<string, int> _known = new(StringComparer.Ordinal);
+
+        public SweepPlan Build(string name, int combinations)
         {
-            string[] values = At(axes, i);
-            string own = string.Join("_", axes.Zip(values, (a, v) => $"{a.Name.Split('.')[^1]}-{Slug(v)}"));
-            if (points.Any(p => string.Equals(p.Name, own, StringComparison.OrdinalIgnoreCase)))
-                own = $"{own}_{i}";
-            string[] all = [.. set, .. overrides, .. axes.Zip(values, (a, v) => $"{a.Name}={v}"), $"output={Path.Combine(to, "points", own)}"];
+            string[] usual = [.. file.Grid.Select(_ => "")];
+            for (int i = 0; i < combinations; i++)
+            {
+                string[] values = At(file.Grid, i);
+                (string, string)[] grid = [.. file.Grid.Zip(values, (a, v) => (a.Name, v))];
+                if (file.Ablate.Count == 0)
+                {
+                    Add(grid, values, grid);
+                    continue;
+                }
+                // What the run file says, which one of an axis' values may be; it need not be a point.
+                RunConfig based = Load(grid, BaseName);
+                string same = Options(based);
+                RunConfig[][] configs = [.. file.Ablate.Select(a => a.Values.Select(v => Load([.. grid, (a.Name, v)], Named([(a.Name, v)]))).ToArray())];
+                string[] stays = [.. file.Ablate.Select((a, n) => a.Values.Where((_, v) => Options(configs[n][v]) == same).FirstOrDefault(Default(based, a.Name)))];
+                if (i == 0)
+                    usual = [.. usual, .. stays];
+                for (int a = 0; a < file.Ablate.Count; a++)
+                {
+                    foreach (string value in file.Ablate[a].Values)
+                        Add([.. grid, (file.Ablate[a].Name, value)], [.. values, .. stays.Select((s, n) => n == a ? value : s)], value == stays[a] ? [.. grid] : [.. grid, (file.Ablate[a].Name, value)]);
+                }
+            }
+            return new SweepPlan(name, _output, file, _points, [.. usual.Select(Shown)], [.. file.Grid.Concat(file.Ablate).Select((a, n) => a.Values.Select(v => Shown(v, n)).ToArray())]);
+        }
+
+        private void Add((string Name, string Value)[] options, string[] values, (string, string)[] naming)
+        {
+            string own = Named(naming), name = own;
+            RunConfig config = Load(options, own);
+            if (!_known.TryAdd(Options(config), _points.Count) && file.Ablate.Count > 0)
+                return;
+            for (int twin = _points.Count; !_names.Add(name); twin++)
+                name = $"{own}_{twin}";
+            _points.Add(new SweepPoint(_points.Count, name, [.. values.Select(Shown)], config with { Output = Path.Combine(_output, "points", name) }));
+        }
+
+        // Paths by their last part, where that tells an axis' values apart.
+        private string Shown(string value, int axis)
+        {
+            string[] values = axis < file.Grid.Count ? file.Grid[axis].Values : file.Ablate[axis - file.Grid.Count].Values;
+            return values.Select(Short).Distinct(StringComparer.Ordinal).Count() == values.Length ? Short(value) : value;
+        }
+
+        private RunConfig Load(IEnumerable<(string Name, string Value)> options, string name)
+        {
             try
             {
-                points.Add(new SweepPoint(i, own, values, RunConfig.Load(run, all)));
+                return RunConfig.Load(file.Run, [.. set, .. options.Select(o => $"{o.Name}={o.Value}"), $"output={_output}"]);
             }
             catch (Exception e) when (e is InvalidDataException or ArgumentException)
             {
-                throw new InvalidDataException($"{path}: point {own}: {e.Message}", e);
+                throw new InvalidDataException($"{path}: point {name}: {e.Message}", e);
             }
         }
-        return new SweepPlan(name, to, [.. axes.Select(a => a.Name)], points, x ?? axes.FirstOrDefault(a => a.Values.Length > 1 && a.Values.All(SweepTable.IsNumber)).Name);
+
+        private static string Named((string Name, string Value)[] options) =>
+            options.Length == 0 ? BaseName : string.Join("_", options.Select(o => $"{o.Name.Split('.')[^1]}-{Slug(o.Value)}"));
+
+        // The option as the run file or its default has it, for the table.
+        private static string Default(RunConfig config, string axis)
+        {
+            string json = config.Flatten().FirstOrDefault(o => o.Name == axis.Replace(".*.", ".0.", StringComparison.Ordinal)).Json ?? "";
+            return json.StartsWith('"') ? JsonSerializer.Deserialize<string>(json) ?? "" : json;
+        }
     }
 
-    private static string[] At(List<(string Name, string[] Values)> axes, int index)
+    private static string[] At(IReadOnlyList<SweepAxis> axes, int index)
     {
         string[] values = new string[axes.Count];
         for (int a = axes.Count - 1; a >= 0; a--)
@@ -171,35 +168,14 @@ public sealed class SweepPlan
         return values;
     }
 
-    // As it would stand behind --set; a text that names something beside the sweep file means that.
-    private static string Value(JsonElement value, string folder)
-    {
-        if (value.ValueKind != JsonValueKind.String)
-            return value.GetRawText();
-        string text = value.GetString()!; // it is a string
-        return text.Length > 0 && Path.Exists(Path.Combine(folder, text)) ? Path.GetFullPath(text, folder) : text;
-    }
-
     private static string Slug(string value)
     {
         var slug = new StringBuilder();
-        foreach (char c in Path.IsPathRooted(value) ? Path.GetFileName(Path.TrimEndingDirectorySeparator(value)) : value)
+        foreach (char c in Short(value))
             slug.Append(char.IsAsciiLetterOrDigit(c) || c is '.' or '-' or '+' ? c : '-');
         string text = slug.ToString().Trim('-', '.');
         return text.Length == 0 ? "empty" : text.Length > 60 ? text[..60] : text;
     }
 
-    private static string Text(JsonProperty field, string path)
-    {
-        Require(field.Value.ValueKind == JsonValueKind.String && field.Value.GetString() is not "", path, field.Name, field.Value, "a text");
-        return field.Value.GetString()!; // it is a string
-    }
-
-    private static void Require(bool ok, string path, string name, JsonElement value, string expected)
-    {
-        if (ok)
-            return;
-        string raw = value.GetRawText();
-        throw new InvalidDataException($"{path}: reading a sweep; '{name}' is {(raw.Length > 60 ? raw[..60] + "…" : raw)}, expected {expected}.");
-    }
+    private static string Short(string value) => Path.IsPathRooted(value) ? Path.GetFileName(Path.TrimEndingDirectorySeparator(value)) : value;
 }

@@ -1,7 +1,6 @@
 // Trains the points of a sweep that are not done. Deliberately not: several at once in one process; --shard is for that.
 using System.Text;
 using IptNative.Model.Checkpoints;
-using IptNative.Tuning.Runs;
 
 namespace IptNative.Tuning.Sweeps;
 
@@ -41,15 +40,22 @@ public static class SweepRun
             }
             note($"{point.Name}: point {point.Index + 1} of {plan.Points.Count}");
             train(point);
-            AtomicFile.Write(Path.Combine(point.Config.Output, DoneName), stream => stream.Write(Encoding.UTF8.GetBytes(Options(point.Config))));
+            AtomicFile.Write(Path.Combine(point.Config.Output, DoneName), stream => stream.Write(Encoding.UTF8.GetBytes(SweepPlan.Options(point.Config))));
             Publish(plan);
         }
         return Publish(plan);
     }
 
-    // Looks again after it has written: another shard may have finished a point, and written a longer table, between this one's look and its writing.
-    private static SweepTable Publish(SweepPlan plan)
+    /// <summary>Writes sweep.csv and sweep.html from what is done now, by all shards.</summary>
+    /// <param name="plan">The sweep.</param>
+    /// <returns>The table.</returns>
+    /// <remarks>Looks again after it has written: a shard may have finished a point, and written a longer table, between this one's look and its writing.</remarks>
+    /// <exception cref="InvalidDataException">A result is damaged, or of other options.</exception>
+    /// <exception cref="IOException">A file cannot be written.</exception>
+    public static SweepTable Publish(SweepPlan plan)
     {
+        ArgumentNullException.ThrowIfNull(plan);
+        Directory.CreateDirectory(plan.Folder);
         SweepTable table;
         do
         {
@@ -70,15 +76,12 @@ public static class SweepRun
         return new SweepTable(plan.Axes, [.. plan.Points.Where(IsDone).SelectMany(p => SweepTable.Read(p, Path.Combine(p.Config.Output, ResultName)))], plan.Points.Count(IsDone), plan.Points.Count);
     }
 
-    private static bool IsDone(SweepPoint point)
+    internal static bool IsDone(SweepPoint point)
     {
         string done = Path.Combine(point.Config.Output, DoneName);
         if (!File.Exists(done) || !File.Exists(Path.Combine(point.Config.Output, ResultName)))
             return false;
-        return File.ReadAllText(done) == Options(point.Config) ? true
+        return File.ReadAllText(done) == SweepPlan.Options(point.Config) ? true
             : throw new InvalidDataException($"{point.Config.Output}: the point was trained with other options than the sweep has now (see {DoneName}). Give the sweep another output, or remove this folder.");
     }
-
-    // Where it lies and how many threads it had are no part of what was asked.
-    private static string Options(RunConfig config) => (config with { Output = "", Threads = 0 }).ToJson().ReplaceLineEndings("\n");
 }

@@ -40,12 +40,19 @@ internal static class RunSettings
     }
 
     /// <summary>Forward and backward as planned.</summary>
-    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32) => new(checkpoint, model, new GradientOptions
+    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32, string? spillFolder = null)
     {
-        Activations = plan.Activations,
-        Tape = tape,
-        Forward = plan.Forward,
-        Weights = plan.Weights,
-        Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
-    });
+        // ONNX Runtime binds all weights at once.
+        if (plan.Weights == WeightResidence.Streamed)
+            model.Generation = Engine.Native;
+        return new GradientPass(checkpoint, model, new GradientOptions
+        {
+            Activations = plan.Activations,
+            Tape = tape,
+            SpillFolder = spillFolder,
+            Forward = plan.Forward,
+            Weights = plan.Weights,
+            Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
+        });
+    }
 }

@@ -71,7 +71,19 @@ public sealed partial class TrainRun
         using RunFolder folder = RunFolder.Open(_config, Inputs(checkpoint, tasks), resume);
         foreach (string line in folder.Notes)
             _note(line);
+        try
+        {
+            return Execute(folder, checkpoint, tokenizer, tasks, rows);
+        }
+        catch
+        {
+            folder.DiscardIfBlank();
+            throw;
+        }
+    }
 
+    private TrainRunReport Execute(RunFolder folder, Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
+    {
         using var device = new CpuDevice(_config.Threads, _config.Compute);
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false, ExpandQuantised = _note });
@@ -84,8 +96,12 @@ public sealed partial class TrainRun
         Prompt[] initial = subspace is null ? Initial(checkpoint, tokenizer, tasks, rows) : [];
         using ITunedPrompts tuned = subspace is null ? new DirectPrompts(device, initial) : Intrinsic(subspace, rows);
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
-        StepPlan plan = Plan(checkpoint, training, tuned.Table, folder);
-        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, Tape);
+        int longest = _config.MemoryBudget is null ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
+        (StepPlan plan, evaluation) = Plan(checkpoint, training, tuned.Table, folder, evaluation, longest);
+        // What the plan counts for answers: without ONNX Runtime's library and arena where the steps do without them.
+        if (_config.MemoryBudget is not null && plan.Forward == Model.Backward.ForwardEngine.Native)
+            model.Generation = Model.Backward.ForwardEngine.Native;
+        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, Tape, _config.Spill);
         Report(tasks, training, tuned.Table, plan);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
         var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit, Remembered = new Dictionary<string, string> { [PlanKey] = plan.ToText() } };
@@ -156,7 +172,8 @@ public sealed partial class TrainRun
         _ => null,
     };
 
-    private StepPlan Plan(Checkpoint checkpoint, TrainingRow[] rows, PromptTable prompts, RunFolder folder)
+    // The longest input matters where answers have to fit into a budget, too.
+    private (StepPlan Plan, EvaluationOptions Evaluation) Plan(Checkpoint checkpoint, TrainingRow[] rows, PromptTable prompts, RunFolder folder, EvaluationOptions evaluation, int longestInput)
     {
         int together = _config.Training.MicroBatchSize == 0 ? checked(_config.Training.BatchSize * rows.Length) : _config.Training.MicroBatchSize;
         Model.Backward.ForwardEngine? forward = _config.Forward switch
@@ -172,16 +189,7 @@ public sealed partial class TrainRun
             WeightPlace.Streamed => WeightResidence.Streamed,
             _ => null,
         };
-        // Without a budget ONNX Runtime computes what it can read, as `auto` says.
-        if (forward is null && (_config.MemoryBudget is null && residence != WeightResidence.Streamed || _config.Compute == ComputeType.BF16 || _config.Tape == TapeType.BF16))
-        {
-            (forward, string reason) = ForwardEngines.Choose(checkpoint, residence ?? WeightResidence.Mapped, _config.Compute, Tape);
-            if (forward == Model.Backward.ForwardEngine.Native)
-                _note($"forward by our own kernels: {reason}.");
-        }
         var free = new MemoryFreedom(Wanted(), residence, forward, together);
-        if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) && StepPlan.Remembered(text, free) is { } remembered)
-            return remembered;
         int prompt = Enumerable.Range(0, prompts.Count).Max(prompts.Length);
         var request = new MemoryRequest
         {
@@ -189,13 +197,36 @@ public sealed partial class TrainRun
             Source = prompt + Math.Max(1, rows.Max(r => r.Train.LongestInput)),
             Target = Math.Max(1, rows.Max(r => r.Train.LongestAnswer)),
             PromptRows = prompts.Rows,
+            Tape = Tape,
+            Spilled = _config.Spill is not null,
+            AnswerPositions = _config.MemoryBudget is null ? 0 : prompt + longestInput,
+            AnswerTexts = _config.MemoryBudget is null ? 0 : 1,
+            AnswerTokens = evaluation.MaxTargetLength ?? rows.Max(r => Math.Max(r.Train.LongestAnswer, r.Dev?.LongestAnswer ?? 0)) + Evaluator.AnswerSlack,
             Threads = _config.Threads == 0 ? Environment.ProcessorCount : _config.Threads,
             // Tokenizer and data are there already; what the first step still loads is a few MB of code.
             RuntimeBytes = Math.Max(MemoryPlan.Runtime, Environment.WorkingSet + (20 << 20)),
         };
-        (StepPlan plan, MemoryPlan memory) = StepPlan.For(request, free, _config.MemoryBudget is { } budget ? ByteSize.Parse(budget) : null, StepPlan.FreeBytes());
-        _note($"memory plan{(_config.MemoryBudget is { } said ? $" for {said}" : "")}: {MemoryPlanner.Describe(memory)}.");
-        return plan;
+        long? budget = _config.MemoryBudget is { } text ? ByteSize.Parse(text) : null;
+        if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? known) && StepPlan.Remembered(known, free) is { } remembered)
+            return (remembered, Together(evaluation, request with { Activations = remembered.Activations, Residence = remembered.Weights, Forward = remembered.Forward, Examples = (int)Math.Min(remembered.Limit.Examples, Math.Max(1, remembered.Limit.Positions / request.Source)) }, budget));
+        (StepPlan plan, MemoryPlan memory) = StepPlan.For(request, free, budget, StepPlan.FreeBytes());
+        EvaluationOptions answers = Together(evaluation, memory.Request, budget);
+        _note($"memory plan{(_config.MemoryBudget is { } said ? $" for {said}" : "")}: {MemoryPlanner.Describe(memory)}{(budget is null ? "" : $"; {answers.BatchSize} {(answers.BatchSize == 1 ? "answer" : "answers")} at once")}.");
+        return (plan, answers);
+    }
+
+    // As many answers at once as the budget leaves room for; one of the longest was part of the plan.
+    private static EvaluationOptions Together(EvaluationOptions options, MemoryRequest request, long? budget)
+    {
+        if (budget is null)
+            return options;
+        for (int positions = options.MaxBatchPositions; positions > request.AnswerPositions; positions /= 2)
+        {
+            int texts = Math.Min(options.BatchSize, positions);
+            if (MemoryPlanner.Fits(MemoryPlan.Of(request with { AnswerPositions = positions, AnswerTexts = texts }), budget.Value))
+                return options with { MaxBatchPositions = positions, BatchSize = texts };
+        }
+        return options with { BatchSize = 1 };
     }
 
     private EncodedExamples Encode(T5Tokenizer tokenizer, TaskData[] tasks, int index, string split)
@@ -267,7 +298,7 @@ public sealed partial class TrainRun
         _note($"{rows.Length} {(rows.Length == 1 ? "prompt" : "prompts")} of {lengths} rows, {_config.Training.Steps} steps of {_config.Training.BatchSize * _config.Training.GradientAccumulation} examples each, {_config.Optimizer.Name} at {rate}; run folder {_config.Output}.");
         _note($"forward by {(plan.Forward == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")}, {plan.Weights.ToString().ToLowerInvariant()} weights, {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Examples} examples at once.");
         if (_config.Compute == ComputeType.BF16)
-            _note($"bf16 products: {MachineCodeStatus.Current.Detail}. Answers are generated by ONNX Runtime in float32.");
+            _note($"bf16 products: {MachineCodeStatus.Current.Detail}. Answers are generated in float32.");
     }
 
     private RunResult Score(Evaluator evaluator, T5Tokenizer tokenizer, EvaluationOptions evaluation, TaskData[] tasks, TrainingRow[] rows, IReadOnlyList<TrainingOutcome> outcomes, ITunedPrompts tuned, RunFolder folder)

@@ -9,12 +9,18 @@ public sealed class MemoryPlanTests
     [Theory]
     [InlineData("int8", "mapped", "blocks", "native")]
     [InlineData("bf16", "mapped", "full", "native")]
+    [InlineData("bf16", "mapped", "full", "native", "--tape", "bf16", "--compute", "bf16")]
+    [InlineData("int8", "mapped", "full", "native", "--spill", "TEMP")]
+    [InlineData("int4", "streamed", "sublayers", "native", "--spill", "TEMP", "--tape", "bf16")]
     [InlineData("int4", "streamed", "sublayers", "native")]
     [InlineData("f32", "mapped", "full", "ort")]
-    public void PredictionsAreWithinTenPercent(string dtype, string weights, string activations, string forward)
+    public void PredictionsAreWithinTenPercent(string dtype, string weights, string activations, string forward, params string[] more)
     {
-        CliRun run = CliProgram.Run("bench", "step", "--shape", "small", "--dtype", dtype, "--weights", weights, "--activations", activations, "--forward", forward,
-            "--batch", "3", "--prompt", "50", "--source", "100", "--steps", "1", "--threads", "2", "--json").Returned(0);
+        string folder = Directory.CreateTempSubdirectory("iptnative-plan-").FullName;
+        CliRun run = CliProgram.Run(["bench", "step", "--shape", "small", "--dtype", dtype, "--weights", weights, "--activations", activations, "--forward", forward,
+            "--batch", "3", "--prompt", "50", "--source", "100", "--steps", "1", "--threads", "2", "--json", .. more.Select(m => m == "TEMP" ? folder : m)]).Returned(0);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(folder));
+        Directory.Delete(folder);
         JsonElement json = JsonDocument.Parse(run.Output).RootElement;
         double peak = json.GetProperty("peak_bytes").GetDouble(), planned = json.GetProperty("planned_bytes").GetDouble();
         Assert.True(Math.Abs(planned / peak - 1) <= 0.1, $"planned {planned / 1e6:f0} MB, measured {peak / 1e6:f0} MB");
@@ -30,6 +36,23 @@ public sealed class MemoryPlanTests
         Assert.Contains(json.GetProperty("activations").GetString(), (string[])["blocks", "sublayers", "full"]);
     }
 
+    // Dev and test answers are generated while the step's memory is held: they are part of the plan, and as many at once as there is room for.
+    [Fact]
+    public void ATrainingRunKeepsItsBudgetAnswersIncluded()
+    {
+        string folder = Directory.CreateTempSubdirectory("iptnative-budget-").FullName;
+        string package = Path.Combine(folder, "int8");
+        CliProgram.Run("export", "--checkpoint", CliProgram.Model, "--out", package, "--dtype", "int8").Returned(0);
+        string[] train = ["train", Path.Combine(CliProgram.Root, "examples", "quickstart.json"), "--set", $"model={package}", "--set", "training.steps=2", "--set", "training.eval_every=2", "--set", "training.runs=1", "--set", "evaluation.baselines=false", "--output", Path.Combine(folder, "run")];
+        string refusal = CliProgram.Run([.. train, "--memory-budget", "60MB"]).Returned(1).Says("a step does not fit into 60 MB").Error;
+        string enough = refusal.Split("--memory-budget ")[1].Split(' ')[0];
+        CliRun run = CliProgram.Run([.. train, "--memory-budget", enough]).Returned(0).Says($"memory plan for {enough}: ");
+        using JsonDocument result = JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "run", "result.json")));
+        double peak = result.RootElement.GetProperty("peak_bytes").GetDouble(), budget = double.Parse(enough[..^2], System.Globalization.CultureInfo.InvariantCulture) * 1e6;
+        Assert.True(peak <= budget, $"took {peak / 1e6:f0} MB of {enough}\n{run.Error}");
+        Directory.Delete(folder, recursive: true);
+    }
+
     [Fact]
     public void AStepThatCannotFitIsRefusedBeforeAnythingIsWritten()
     {
@@ -43,11 +66,17 @@ public sealed class MemoryPlanTests
     public void APlanIsATable()
     {
         CliRun model = CliProgram.Run("plan", "--model", CliProgram.Model, "--threads", "1").Returned(0);
-        Assert.StartsWith("mapped weights, ort forward, full activations, 8 examples at once: ", model.Output, StringComparison.Ordinal);
+        Assert.StartsWith("mapped weights, native forward, full activations, 8 examples at once: ", model.Output, StringComparison.Ordinal);
         Assert.Contains("activation tape", model.Output, StringComparison.Ordinal);
         Assert.Contains("of these cores' measured peak", model.Output, StringComparison.Ordinal);
         JsonElement device = JsonDocument.Parse(CliProgram.Run("plan", "--shape", "xxl", "--dtype", "int4", "--batch", "1", "--device-memory", "16GiB", "--json").Returned(0).Output).RootElement;
         Assert.True(device.GetProperty("peak_bytes").GetInt64() <= 16L << 30);
+        Assert.Matches("step +[0-9.]+ s +estimated at the ceiling given, weights in memory", CliProgram.Run("plan", "--shape", "xl", "--dtype", "bf16", "--device-memory", "24GiB", "--device-tflops", "40").Returned(0).Output);
+        CliProgram.Run("plan", "--shape", "xl", "--device-tflops", "40").Returned(2).Says("expected a positive number beside --device-memory");
+        string spilled = CliProgram.Run("plan", "--shape", "large", "--dtype", "int8", "--tape", "bf16", "--spill", "--threads", "1").Returned(0).Output;
+        Assert.StartsWith("mapped weights, native forward, full activations in bf16 on disk, 8 examples at once: ", spilled, StringComparison.Ordinal);
+        Assert.Contains("on disk: full, 1824 source and 64 target rows, f32, bf16 inside sublayers", spilled, StringComparison.Ordinal);
+        CliProgram.Run("plan", "--shape", "base", "--spill", "--forward", "ort").Returned(2).Says("found --forward ort with --spill, expected --forward native");
         Assert.Equal(7, CliProgram.Run("plan", "--table").Returned(0).Lines.Length); // a head, a rule, five sizes
     }
 }

@@ -1,3 +1,4 @@
+using IptNative.Model.Backward;
 using IptNative.Model.Config;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -6,8 +7,14 @@ using Xunit;
 
 namespace IptNative.Model.Tests.Decoding;
 
+/// <summary>In ONNX Runtime.</summary>
+public sealed class RuntimeContinuousGenerationTests() : ContinuousGenerationTests(ForwardEngine.Ort);
+
+/// <summary>In our own kernels.</summary>
+public sealed class NativeContinuousGenerationTests() : ContinuousGenerationTests(ForwardEngine.Native);
+
 /// <summary>Texts that join and leave at different steps, against the same texts generated alone.</summary>
-public sealed class ContinuousGenerationTests : IDisposable
+public abstract class ContinuousGenerationTests : IDisposable
 {
     private const int Vocabulary = 61, DModel = 20;
     private static readonly int[] PromptLengths = [3, 1, 7];
@@ -30,9 +37,9 @@ public sealed class ContinuousGenerationTests : IDisposable
     private readonly FrozenT5 _model;
     private readonly PromptMemory _prompts;
 
-    public ContinuousGenerationTests()
+    protected ContinuousGenerationTests(ForwardEngine engine)
     {
-        _model = FrozenT5.Load(_checkpoint, new FrozenT5Options { Threads = 1 });
+        _model = FrozenT5.Load(_checkpoint, new FrozenT5Options { Threads = 1, Generation = engine });
         var random = new Random(3);
         float[] values = [.. Enumerable.Range(0, PromptLengths.Sum() * DModel).Select(_ => (float)(random.NextDouble() - 0.5) * 4)];
         _prompts = new PromptMemory(_model.Device, DModel, values, PromptLengths);
@@ -85,7 +92,7 @@ public sealed class ContinuousGenerationTests : IDisposable
         Reader[] readers = [.. Enumerable.Range(0, 23).Select(i => new Reader(
             new GenerationOptions { MaxLength = random.Next(1, 40), MinLength = 0, DoSample = i % 3 > 0, NumReturnSequences = i % 3 == 2 ? 3 : 1, Temperature = 1.5, TopK = i % 2 * 9, Seed = i },
             stream: i, Ids(random, random.Next(1, 30)), prompt: random.Next(-1, PromptLengths.Length)))];
-        using var generation = new ContinuousGeneration(_model);
+        using var generation = new ContinuousGeneration(_checkpoint, _model.Device);
         int joined = 0;
         int together = 0;
         while (joined < readers.Length || generation.Rows > 0)
@@ -117,7 +124,7 @@ public sealed class ContinuousGenerationTests : IDisposable
     {
         var random = new Random(9);
         Reader[] readers = [.. Enumerable.Range(0, 9).Select(i => new Reader(new GenerationOptions { MaxLength = 30, MinLength = 29, DoSample = true, TopK = 0, NumReturnSequences = 1 + i % 2, Seed = i }, i, Ids(random, 3 * i + 1), i % 3))];
-        using var generation = new ContinuousGeneration(_model);
+        using var generation = new ContinuousGeneration(_checkpoint, _model.Device);
         Join(generation, readers[..4]);
         // Before its first step, in the middle, and two samples at once.
         readers[1].Wanted = false;
@@ -139,7 +146,7 @@ public sealed class ContinuousGenerationTests : IDisposable
     public void AReaderEndsItsTextAndIsToldTheLikeliestTokens()
     {
         var reader = new Reader(new GenerationOptions { MaxLength = 20, MinLength = 19 }, 0, [5, 6, 7, 1], 0, topLogProbs: 3, endAt: 4);
-        using var generation = new ContinuousGeneration(_model);
+        using var generation = new ContinuousGeneration(_checkpoint, _model.Device);
         Join(generation, [reader]);
         while (generation.Rows > 0) generation.Step();
         Assert.Equal(4, reader.Ids[0].Count);
@@ -163,7 +170,7 @@ public sealed class ContinuousGenerationTests : IDisposable
         using var prompts = new PromptMemory(_model.Device, DModel, values, [1, 1]);
         var options = new GenerationOptions { MaxLength = 6 };
         Reader broken = new(options with { DoSample = true, NumReturnSequences = 2 }, 0, [9, 8, 1], 0), sound = new(options, 1, [9, 8, 1], 1);
-        using var generation = new ContinuousGeneration(_model);
+        using var generation = new ContinuousGeneration(_checkpoint, _model.Device);
         Join(generation, [broken, sound], prompts.Table);
         while (generation.Rows > 0) generation.Step();
         Assert.Contains("not finite", broken.Error?.Message, StringComparison.Ordinal);
@@ -175,7 +182,7 @@ public sealed class ContinuousGenerationTests : IDisposable
     public void AllCanBeFailedAndOthersComeAfter()
     {
         Reader first = new(new GenerationOptions { MaxLength = 9, MinLength = 8 }, 0, [4, 1], -1), second = new(new GenerationOptions { MaxLength = 9, MinLength = 8 }, 0, [4, 1], -1);
-        using var generation = new ContinuousGeneration(_model);
+        using var generation = new ContinuousGeneration(_checkpoint, _model.Device);
         Join(generation, [first]);
         generation.Step();
         generation.FailAll(new InvalidDataException("gone"));
@@ -189,7 +196,7 @@ public sealed class ContinuousGenerationTests : IDisposable
     public void BeamsAndMismatchedCountsAreRefused()
     {
         Assert.Contains("expected 1. Beams compete", Assert.Throws<ArgumentException>(() => new Reader(new GenerationOptions { NumBeams = 2 }, 0, [1], -1)).Message, StringComparison.Ordinal);
-        using var generation = new ContinuousGeneration(_model);
+        using var generation = new ContinuousGeneration(_checkpoint, _model.Device);
         var batch = new T5Batch();
         batch.Add([3, 1]);
         Assert.Contains("found 1 examples and 0 requests", Assert.Throws<ArgumentException>(() => generation.Join(batch, null, [])).Message, StringComparison.Ordinal);
@@ -200,6 +207,7 @@ public sealed class ContinuousGenerationTests : IDisposable
         _prompts.Dispose();
         _model.Dispose();
         _checkpoint.Dispose();
+        GC.SuppressFinalize(this);
     }
 
     private void Join(ContinuousGeneration generation, Reader[] readers, PromptTable? prompts = null)

@@ -1,5 +1,7 @@
 // Texts in, ids out: the shipped checkpoint against PyTorch's greedy answers, and the T5 of the goldens against PyTorch's beam search.
 using System.Text.Json;
+using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -9,22 +11,56 @@ using Xunit;
 
 namespace IptNative.Model.Tests.Forward;
 
-public sealed class ShippedModelAnswersTests : IDisposable
+public sealed class RuntimeShippedModelAnswersTests() : ShippedModelAnswersTests(ForwardEngine.Ort);
+
+public sealed class NativeShippedModelAnswersTests() : ShippedModelAnswersTests(ForwardEngine.Native)
+{
+    [Fact]
+    public void BF16ProductsAnswerAsFloat32OnesButForNearTies()
+    {
+        using FrozenT5 rounded = FrozenT5.Load(Shipped, new FrozenT5Options { Threads = 2, Compute = ComputeType.BF16 });
+        Assert.Equal(ForwardEngine.Native, rounded.Generation);
+        var options = new GenerationOptions { MaxLength = MaxLength };
+        (int[] Input, int[] Answer)[] lines = [.. Lines()];
+        int same = 0;
+        for (int from = 0; from < lines.Length; from += 8)
+        {
+            (int[] Input, int[] Answer)[] some = lines[from..Math.Min(from + 8, lines.Length)];
+            IReadOnlyList<GeneratedSequence>[] answers = Answer(rounded, [.. some.Select(g => g.Input)], options), exact = Answer([.. some.Select(g => g.Input)], options);
+            for (int i = 0; i < some.Length; i++)
+            {
+                if (!exact[i][0].Ids.SequenceEqual(answers[i][0].Ids))
+                    continue;
+                same++;
+                // Operands are off by 2^-9 of themselves, logits by about 0.02; a text's log probability is a sum of at most 24.
+                Assert.Equal(exact[i][0].Score, answers[i][0].Score, 0.02 * MaxLength);
+            }
+        }
+        // Two tokens that close swap now and then, and the rest of the text with them.
+        Assert.InRange(same, 108, 120);
+    }
+}
+
+public abstract class ShippedModelAnswersTests : IDisposable
 {
     private static readonly string Folder = Path.GetFullPath(Path.Combine(Goldens.Folder, "..", "..", "..", "models", "t5-gym-tiny"));
 
     // The goldens' inputs were cut to so many tokens, the end of sequence included; their answers stop after so many.
-    private const int MaxSource = 128, MaxLength = 24;
+    protected const int MaxSource = 128, MaxLength = 24;
 
     private readonly Checkpoint _checkpoint = Checkpoint.Open(Folder);
     private readonly T5Tokenizer _tokenizer;
     private readonly FrozenT5 _model;
+    private readonly ForwardEngine _engine;
 
-    public ShippedModelAnswersTests()
+    protected ShippedModelAnswersTests(ForwardEngine engine)
     {
+        _engine = engine;
         _tokenizer = T5Tokenizer.Load(Folder, _checkpoint.Config.VocabSize);
-        _model = FrozenT5.Load(_checkpoint, new FrozenT5Options { Threads = 2 });
+        _model = FrozenT5.Load(_checkpoint, new FrozenT5Options { Threads = 2, Generation = engine });
     }
+
+    protected Checkpoint Shipped => _checkpoint;
 
     [Fact]
     public void GreedyAnswersArePyTorchs()
@@ -65,7 +101,7 @@ public sealed class ShippedModelAnswersTests : IDisposable
     public void BeamSearchOverTheGoldensModelIsPyTorchs()
     {
         using MemoryCheckpoint checkpoint = MemoryCheckpoint.Golden();
-        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = 2 });
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = 2, Generation = _engine });
         using var prompt = new PromptMemory(model.Device, 32, Goldens.Load("prompt").Floats, 10);
         int[] ids = Goldens.Load("input_ids").Ints, mask = Goldens.Load("attention_mask").Ints;
         JsonElement file = BeamTraces.Load("model.json");
@@ -86,22 +122,39 @@ public sealed class ShippedModelAnswersTests : IDisposable
         Assert.InRange(compared, 400, 480);
     }
 
+    // Each engine computes a logit's last digits its own way; what is written must not depend on it.
+    [Fact]
+    public void SampledAnswersAreTheOtherEnginesToo()
+    {
+        using FrozenT5 other = FrozenT5.Load(_checkpoint, new FrozenT5Options { Threads = 1, Generation = _engine == ForwardEngine.Native ? ForwardEngine.Ort : ForwardEngine.Native });
+        int[][] inputs = [.. Lines().Take(6).Select(g => g.Input)];
+        foreach (GenerationOptions options in (GenerationOptions[])[new() { MaxLength = MaxLength, DoSample = true, NumReturnSequences = 3, Seed = 5 }, new() { MaxLength = MaxLength, NumBeams = 3, NumReturnSequences = 3 }])
+        {
+            IReadOnlyList<GeneratedSequence>[] expected = Answer(other, inputs, options), actual = Answer(inputs, options);
+            for (int i = 0; i < inputs.Length; i++)
+                Assert.Equal(expected[i].Select(s => string.Join(' ', s.Ids)), actual[i].Select(s => string.Join(' ', s.Ids)));
+        }
+    }
+
     public void Dispose()
     {
         _model.Dispose();
         _checkpoint.Dispose();
+        GC.SuppressFinalize(this);
     }
 
-    private IReadOnlyList<GeneratedSequence>[] Answer(int[][] inputs, GenerationOptions options)
+    protected IReadOnlyList<GeneratedSequence>[] Answer(int[][] inputs, GenerationOptions options) => Answer(_model, inputs, options);
+
+    protected static IReadOnlyList<GeneratedSequence>[] Answer(FrozenT5 model, int[][] inputs, GenerationOptions options)
     {
         var batch = new T5Batch();
         foreach (int[] input in inputs)
             batch.Add(input);
-        using IStepDecoder decoder = _model.StartDecoding(_model.Encode(batch));
-        return Generator.Generate(decoder, options, _model.Config.DecoderStartTokenId, _model.Config.EosTokenId);
+        using IStepDecoder decoder = model.StartDecoding(model.Encode(batch));
+        return Generator.Generate(decoder, options, model.Config.DecoderStartTokenId, model.Config.EosTokenId);
     }
 
-    private IEnumerable<(int[] Input, int[] Answer)> Lines()
+    protected IEnumerable<(int[] Input, int[] Answer)> Lines()
     {
         foreach (string line in File.ReadLines(Path.Combine(Goldens.Folder, "..", "t5-gym-tiny", "greedy.golden.jsonl")))
         {

@@ -96,7 +96,7 @@ public sealed class SweepTests : IDisposable
     [InlineData("""{ "run": "run.json", "grid": { "prompt.length": [1, 0] } }""", "point length-0: ")]
     [InlineData("""{ "run": "run.json", "grid": { "output": ["a"] } }""", "'output' cannot be an axis")]
     [InlineData("""{ "run": "run.json", "grid": { "prompt.length": [1] }, "x": "prompt.init" }""", "'x' is prompt.init, expected one of the axes: prompt.length")]
-    [InlineData("""{ "run": "run.json", "grid": { "prompt.length": [1] }, "seeds": 3 }""", "'seeds' is unknown, expected run, grid, set, x or output")]
+    [InlineData("""{ "run": "run.json", "grid": { "prompt.length": [1] }, "seeds": 3 }""", "'seeds' is unknown, expected run, grid, ablate, set, x or output")]
     [InlineData("""{ "run": "run.json", "grid": { "prompt.length": [1] }, "grid": {} }""", "reading a sweep;")]
     public void BadFilesAreNamed(string sweep, string message) =>
         Assert.Contains(message, Assert.Throws<InvalidDataException>(() => Plan(sweep)).Message, StringComparison.Ordinal);

@@ -1,0 +1,73 @@
+// Memory for the keys and values of texts that come and go: blocks in sizes that double, kept for the next text. Deliberately not: what lies in them.
+using IptNative.Kernels;
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+
+namespace IptNative.Model.Decoding;
+
+/// <summary>Keys and values of one text in every layer: per layer keys [inner, capacity], then values [capacity, inner].</summary>
+internal sealed class KeyValueBlock(DeviceBuffer buffer, int capacity, int inner)
+{
+    public DeviceBuffer Buffer => buffer;
+
+    /// <summary>Positions that there is room for.</summary>
+    public int Capacity => capacity;
+
+    /// <summary>f32 [inner, capacity].</summary>
+    public Tensor Keys(int layer) => buffer.Tensor.Slice(2L * layer * inner * capacity, (long)inner * capacity);
+
+    /// <summary>f32 [capacity, inner].</summary>
+    public Tensor Values(int layer) => buffer.Tensor.Slice((2L * layer + 1) * inner * capacity, (long)inner * capacity);
+
+    public CachedKeys Of(int layer, int count) => new(Keys(layer), Values(layer), count, capacity);
+}
+
+/// <summary>Lends blocks and takes them back.</summary>
+/// <remarks>A text that joins or leaves costs a lookup. What is given back is kept up to <see cref="MostIdleBytes"/>; beyond that it is freed, so that a crowd once does not hold memory for ever.</remarks>
+internal sealed class KeyValueMemory(CpuDevice device, int layers, int inner) : IDisposable
+{
+    private const long MostIdleBytes = 64L << 20;
+
+    private readonly Dictionary<int, Stack<KeyValueBlock>> _idle = [];
+    private long _idleBytes;
+
+    /// <summary>A block for at least so many positions; contents undefined.</summary>
+    /// <param name="positions">1 or more.</param>
+    /// <exception cref="InsufficientMemoryException">The machine has no room.</exception>
+    public KeyValueBlock Rent(int positions)
+    {
+        int capacity = CachedAttention.Granule;
+        while (capacity < positions)
+            capacity = checked(capacity * 2);
+        if (_idle.TryGetValue(capacity, out Stack<KeyValueBlock>? same) && same.TryPop(out KeyValueBlock? block))
+        {
+            _idleBytes -= Bytes(capacity);
+            return block;
+        }
+        return new KeyValueBlock(device.Allocate(DType.F32, 2L * layers * inner * capacity, "keys and values of a text"), capacity, inner);
+    }
+
+    public void Return(KeyValueBlock block)
+    {
+        if (_idleBytes + Bytes(block.Capacity) > MostIdleBytes)
+        {
+            block.Buffer.Dispose();
+            return;
+        }
+        if (!_idle.TryGetValue(block.Capacity, out Stack<KeyValueBlock>? same))
+            _idle.Add(block.Capacity, same = new Stack<KeyValueBlock>());
+        same.Push(block);
+        _idleBytes += Bytes(block.Capacity);
+    }
+
+    public void Dispose()
+    {
+        foreach (Stack<KeyValueBlock> blocks in _idle.Values)
+        {
+            while (blocks.TryPop(out KeyValueBlock? block))
+                block.Buffer.Dispose();
+        }
+    }
+
+    private long Bytes(int capacity) => 2L * layers * inner * capacity * sizeof(float);
+}
