@@ -1,28 +1,28 @@
 // Seeded random numbers that stay the same for ever, with a state that a checkpoint can keep. Deliberately not System.Random, whose sequence is not promised.
+using IptNative.Kernels;
+
 namespace IptNative.Optimizers;
 
 /// <summary>Uniform and normal numbers of one stream; SplitMix64 underneath.</summary>
 /// <remarks>Source: Steele, Lea and Flood 2014; normals by Marsaglia's polar method, both of a pair used.</remarks>
 public sealed class SeededRandom
 {
-    private const ulong Golden = 0x9E3779B97F4A7C15;
-
-    private ulong _state;
+    private SplitMix64 _bits;
     private double _spare;
     private bool _hasSpare;
 
     /// <summary>Begins a stream.</summary>
     /// <param name="seed">Any number.</param>
     /// <param name="stream">Streams of one seed are unrelated: restart, run or tensor number.</param>
-    public SeededRandom(long seed, long stream = 0) => _state = Mix(Mix((ulong)seed + Golden) + (ulong)stream + Golden);
+    public SeededRandom(long seed, long stream = 0) => _bits = SplitMix64.Of(seed, stream);
 
     /// <summary>64 random bits.</summary>
     /// <returns>Any number.</returns>
-    public ulong NextUInt64() => Mix(_state += Golden);
+    public ulong NextUInt64() => _bits.NextUInt64();
 
     /// <summary>Uniform with 53 bits.</summary>
     /// <returns>0 to below 1.</returns>
-    public double NextDouble() => (NextUInt64() >> 11) * (1.0 / (1UL << 53));
+    public double NextDouble() => _bits.NextDouble();
 
     /// <summary>A whole number, each with the same chance up to 2^-32.</summary>
     /// <param name="count">1 or more.</param>
@@ -57,16 +57,9 @@ public sealed class SeededRandom
 
     /// <summary>All that makes the next numbers.</summary>
     /// <returns>For <see cref="Restore"/>.</returns>
-    public (ulong State, double? Spare) Save() => (_state, _hasSpare ? _spare : null);
+    public (ulong State, double? Spare) Save() => (_bits.State, _hasSpare ? _spare : null);
 
     /// <summary>Goes on where <see cref="Save"/> was called.</summary>
     /// <param name="saved">Its result.</param>
-    public void Restore((ulong State, double? Spare) saved) => (_state, _hasSpare, _spare) = (saved.State, saved.Spare.HasValue, saved.Spare ?? 0);
-
-    private static ulong Mix(ulong z)
-    {
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-        return z ^ (z >> 31);
-    }
+    public void Restore((ulong State, double? Spare) saved) => (_bits, _hasSpare, _spare) = (new SplitMix64(saved.State), saved.Spare.HasValue, saved.Spare ?? 0);
 }

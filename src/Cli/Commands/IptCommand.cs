@@ -40,7 +40,7 @@ internal static class IptCommand
     private static int Run(ExperimentConfig config, bool planOnly, JobRunnerFactory runners, TextWriter output, CancellationToken cancel)
     {
         ExperimentData data = ExperimentData.Open(config.Data);
-        ExperimentPlan plan = ExperimentPlan.Build(config, data, ModelIdentity.Read(config.Model));
+        ExperimentPlan plan = ExperimentPlan.Build(config, data, ExperimentModel.Read(config.Model));
         using JobStore store = JobStore.Open(config.Output);
         using IJobRunner runner = runners(config, data);
         PlanEstimate estimate = PlanEstimate.Make(plan, store, null);

@@ -1,4 +1,5 @@
 // Many texts in one batch, joining and leaving between steps. Deliberately not: a thread, a queue or a policy of who joins when (the caller's).
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
@@ -19,7 +20,7 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
     private sealed class Row(LiveRequest request, int sample)
     {
         // A field: the struct changes as it goes.
-        public RunningSequence Sequence = new(SplitMix64.ForSample(request.Options.Seed, request.Stream, sample), logProbs: false);
+        public RunningSequence Sequence = new(SplitMix64.Of(request.Options.Seed, request.Stream, sample), logProbs: false);
 
         public LiveRequest Request => request;
 

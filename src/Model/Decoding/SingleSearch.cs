@@ -1,4 +1,6 @@
 // Greedy search and sampling: rows that never compete with each other. Deliberately not beam search, where they do.
+using IptNative.Kernels;
+
 namespace IptNative.Model.Decoding;
 
 /// <summary>One token per row and step, the most probable or a drawn one; finished rows leave the batch.</summary>
@@ -21,7 +23,7 @@ internal sealed class SingleSearch
         for (int r = 0; r < _rows.Length; r++)
         {
             long stream = streams.IsEmpty ? r / copies : streams[r / copies];
-            _rows[r] = new RunningSequence(SplitMix64.ForSample(options.Seed, stream, r % copies), options.ReturnLogProbs);
+            _rows[r] = new RunningSequence(SplitMix64.Of(options.Seed, stream, r % copies), options.ReturnLogProbs);
         }
     }
 

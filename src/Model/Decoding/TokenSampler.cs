@@ -1,4 +1,6 @@
 // Draws one token from a row of logits: temperature, then top-k, then top-p, as Hugging Face orders them. Deliberately not the loop over steps.
+using IptNative.Kernels;
+
 namespace IptNative.Model.Decoding;
 
 /// <summary>Temperature, top-k and top-p sampling with reused scratch space.</summary>

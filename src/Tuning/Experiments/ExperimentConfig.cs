@@ -1,5 +1,6 @@
 // EXPERIMENT.json: everything that an experiment is, checked when it is read. Deliberately not which jobs follow from it: see ExperimentPlan.
 using System.Text;
+using IptNative.Kernels.Devices;
 using IptNative.Tuning.Runs;
 using IptNative.Tuning.Runs.Options;
 
@@ -84,6 +85,12 @@ public sealed record ExperimentConfig
     /// <summary>CPU threads; 0 takes every core.</summary>
     public int Threads { get; init; }
 
+    /// <summary>Precision of the frozen model's products in training.</summary>
+    public ComputeType Compute { get; init; } = ComputeType.F32;
+
+    /// <summary>Type of the activations that are kept for the backward pass, f32 or bf16.</summary>
+    public TapeType Tape { get; init; } = TapeType.F32;
+
     /// <summary>Folder of jobs and report.</summary>
     public string Output { get; init; } = "";
 
@@ -159,6 +166,8 @@ public sealed record ExperimentConfig
         RefuseOverBudget = v.Switch("refuse_over_budget", RefuseOverBudget, "Refuse a plan over the budget; otherwise say so.", Affects.Nothing),
         Device = v.Text("device", Device, "auto, cpu, cuda or cuda:n.", Affects.Rounding) ?? "cpu",
         Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
+        Compute = v.Choice("compute", Compute, RunConfig.ComputeWords, "What the frozen model's products multiply in training; sums are float32 in either."),
+        Tape = v.Choice("tape", Tape, RunConfig.TapeWords, "Type of the activations that are kept inside sublayers."),
         Output = v.FilePath("output", Output, "Folder of jobs and report; runs/NAME where none is named.") ?? "",
     };
 
@@ -199,8 +208,8 @@ public sealed record ExperimentConfig
         PromptTuning.Validate();
         Msf.Validate();
         Ist.Validate();
-        if (Ablations.TrainTasks.Any(p => p > 99))
-            throw new ArgumentException($"ablations.train_tasks holds {Ablations.TrainTasks.Max()}, expected percentages from 1 to 99: all tasks are the experiment itself.");
+        if (Ablations.TrainTasks.Any(p => p > 100))
+            throw new ArgumentException($"ablations.train_tasks holds {Ablations.TrainTasks.Max()}, expected percentages from 1 to 100.");
         if (Ablations.DI > 0 && !DI.Contains(Ablations.DI)) throw new ArgumentException($"ablations.d_i is {Ablations.DI}, expected one of d_i: {string.Join(", ", DI)}.");
         if (Ablations.ShotsDraw == Data.Draw) throw new ArgumentException($"ablations.shots_draw is {Data.Draw}, the same as data.draw; expected another: 2K shots are the union of two draws.");
         if (Challenges.OtherData && Data.OtherDraw == Data.Draw)

@@ -86,7 +86,7 @@ public sealed class ExperimentPlan
     /// <param name="model">The frozen model.</param>
     /// <returns>The plan.</returns>
     /// <exception cref="InvalidDataException">The data or the model do not fit the experiment.</exception>
-    public static ExperimentPlan Build(ExperimentConfig config, ExperimentData data, ModelIdentity model)
+    public static ExperimentPlan Build(ExperimentConfig config, ExperimentData data, ExperimentModel model)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(data);

@@ -150,7 +150,7 @@ public sealed record BaselineSection
 /// <summary>What is varied, one thing at a time.</summary>
 public sealed record AblationSection
 {
-    /// <summary>Percentages of the training tasks; nested subsets.</summary>
+    /// <summary>Percentages of the training tasks; nested subsets. 100 is the experiment itself.</summary>
     public IReadOnlyList<int> TrainTasks { get; init; } = [];
 
     /// <summary>A second draw whose union with the first makes 2K shots; null where shots are not varied.</summary>

@@ -60,6 +60,8 @@ public sealed class JobStore : IDisposable
         var store = new JobStore(folder, fileLock);
         try
         {
+            // A process that was killed while it wrote the report leaves half a file under another name.
+            AtomicFile.RemoveLeftovers(folder);
             store.Scan();
             return store;
         }

@@ -1,6 +1,7 @@
 // The options of an experiment's three methods, on top of a run's own sections. Deliberately not the arithmetic, nor what a run's sections mean: see Runs.
 using IptNative.Tuning.Runs;
 using IptNative.Tuning.Runs.Options;
+using IptNative.Tuning.Subspaces;
 
 namespace IptNative.Tuning.Experiments;
 
@@ -15,19 +16,6 @@ public enum IstSearch
 
     /// <summary>CMA-ES: forward passes only.</summary>
     CmaEs,
-}
-
-/// <summary>What a subspace's prompts are divided by before Proj.</summary>
-public enum PromptStandardisation
-{
-    /// <summary>Nothing.</summary>
-    None,
-
-    /// <summary>One mean and deviation for all tasks.</summary>
-    Global,
-
-    /// <summary>Each task's own.</summary>
-    Task,
 }
 
 /// <summary>Prompt tuning of one task (Lester et al. 2021).</summary>
@@ -65,19 +53,22 @@ public sealed record PromptTuningSection
 /// <summary>Multi-task subspace finding. The defaults are those of IPT's code, save alpha: that one is stated for standardised prompts.</summary>
 public sealed record MsfSection
 {
-    private static readonly (string, PromptStandardisation)[] Standards = [("none", PromptStandardisation.None), ("global", PromptStandardisation.Global), ("task", PromptStandardisation.Task)];
+    private static readonly (string, StandardisationKind)[] Standards = [("none", StandardisationKind.None), ("global", StandardisationKind.Global), ("task", StandardisationKind.Task)];
+
+    private static readonly (string, SubspaceActivation)[] Activations =
+        [("tanh", SubspaceActivation.Tanh), ("relu", SubspaceActivation.Relu), ("gelu", SubspaceActivation.Gelu), ("identity", SubspaceActivation.Identity)];
 
     /// <summary>Weight of the reconstruction loss.</summary>
     public double Alpha { get; init; } = 1;
 
     /// <summary>What prompts are divided by before Proj.</summary>
-    public PromptStandardisation Standardise { get; init; } = PromptStandardisation.Global;
+    public StandardisationKind Standardise { get; init; } = StandardisationKind.Global;
 
     /// <summary>d'_I, inner size of Proj_b.</summary>
     public int DInner { get; init; } = 768;
 
-    /// <summary>Activation of Proj_b, by the subspace's names.</summary>
-    public string Activation { get; init; } = "tanh";
+    /// <summary>Activation of Proj_b.</summary>
+    public SubspaceActivation Activation { get; init; } = SubspaceActivation.Tanh;
 
     /// <summary>Whether L_LM of the reconstructed prompt is part of the loss (the code's distillation flag).</summary>
     public bool LanguageModelLoss { get; init; } = true;
@@ -118,7 +109,7 @@ public sealed record MsfSection
         Alpha = v.Number("alpha", Alpha, NumberRange.AtLeast(0), "Weight of the reconstruction loss, in standardised units."),
         Standardise = v.Choice("standardise", Standardise, Standards, "What prompts are divided by before Proj."),
         DInner = v.Int("d_inner", DInner, 1, "Inner size of Proj_b."),
-        Activation = v.Text("activation", Activation, "Activation of Proj_b: tanh, or a variant by name.") ?? "tanh",
+        Activation = v.Choice("activation", Activation, Activations, "Activation of Proj_b."),
         LanguageModelLoss = v.Switch("language_model_loss", LanguageModelLoss, "The reconstructed prompt's own loss is part of it."),
         ReconstructionLoss = v.Switch("reconstruction_loss", ReconstructionLoss, "The distance to the trained prompts is part of it."),
         BalanceTasks = v.Switch("balance_tasks", BalanceTasks, "Every task equally often; otherwise every example."),

@@ -1,13 +1,14 @@
 // Builds the jobs of a plan: the questions first, then the jobs that they need. Deliberately the only place that knows what a result depends on.
 using System.Security.Cryptography;
 using System.Text;
+using IptNative.Kernels.Devices;
 using IptNative.Tuning.Runs;
 using IptNative.Tuning.Runs.Options;
 
 namespace IptNative.Tuning.Experiments;
 
 /// <summary>Collects jobs (each once, by key) and what they are for.</summary>
-internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, ModelIdentity model, ExperimentSplit split)
+internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, ExperimentModel model, ExperimentSplit split)
 {
     // Part of every hash: to be raised when a job of the same options gives another result.
     private const int HashVersion = 1;
@@ -59,7 +60,8 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
         AblationSection vary = config.Ablations;
         ChallengeSection unseenTasks = config.Challenges with { Reconstruction = false, UnseenReconstruction = false, SameData = false, OtherData = false, UnseenTasks = true };
         ChallengeSection all = unseenTasks with { Reconstruction = true, SameData = true };
-        foreach (int percent in vary.TrainTasks.Order())
+        // All tasks are the experiment itself.
+        foreach (int percent in vary.TrainTasks.Where(p => p < 100).Order())
         {
             List<string> some = Subset(main.Train, percent);
             if (some.Count < 2) _notes.Add($"Ablation of training tasks at {percent} % left out: that is {some.Count} of {main.Train.Count} tasks, at least 2 are needed.");
@@ -250,6 +252,12 @@ internal sealed class PlanBuilder(ExperimentConfig config, ExperimentData data, 
     {
         if (_jobs.ContainsKey(key)) return key;
         var what = new StringBuilder($"version={HashVersion}\nkind={kind.Name()}\nmodel={model.Hash}\nprompt_length={length}\nd_i={dI}\nseed={seed}\ntask_prefix={config.Data.TaskPrefix}\n");
+        // Scores are made in float32 always: what is not trained does not depend on these. The defaults are left out, as results from before there was a choice have them.
+        if (kind is JobKind.PromptTuning or JobKind.Ist || (kind == JobKind.Subspace && subspace == SubspaceMethod.Msf))
+        {
+            if (config.Compute != ComputeType.F32) what.Append("compute=").Append(config.Compute).Append('\n');
+            if (config.Tape != TapeType.F32) what.Append("tape=").Append(config.Tape).Append('\n');
+        }
         foreach ((string name, string text) in options) what.Append(name).Append('=').Append(text).Append('\n');
         foreach (TaskSample sample in samples) what.Append("data:").Append(data.Fingerprint(sample)).Append('\n');
         foreach (JobInput input in inputs) what.Append(input.Role).Append(':').Append(_jobs[input.Key].Hash).Append('\n');

@@ -1,4 +1,5 @@
 // The frozen model of an experiment with what its jobs need of it: passes, evaluator, tokenised samples. Deliberately not: any training.
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
@@ -9,9 +10,9 @@ using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
 using IptNative.Tuning.Experiments;
 using IptNative.Tuning.Runs;
+using IptNative.Tuning.Subspaces;
 using IptNative.Tuning.Training;
 using Engine = IptNative.Model.Backward.ForwardEngine;
-using SubspaceModel = IptNative.Tuning.Subspaces.ModelIdentity;
 
 namespace IptNative.Tuning.Ipt;
 
@@ -23,6 +24,7 @@ internal sealed class IptModel : IDisposable
 
     private readonly ExperimentData _data;
     private readonly bool _taskPrefix;
+    private readonly DType _tape;
     private readonly Dictionary<(TaskSample Sample, string Split, EncodingOptions Options), EncodedExamples> _encoded = [];
 
     public IptModel(ExperimentConfig config, ExperimentData data)
@@ -32,11 +34,12 @@ internal sealed class IptModel : IDisposable
         (_data, _taskPrefix) = (data, config.Data.TaskPrefix);
         Checkpoint = Checkpoint.Open(config.Model);
         Tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(config.Model), Checkpoint.Config.VocabSize);
-        Device = new CpuDevice(config.Threads);
+        Device = new CpuDevice(config.Threads, config.Compute);
+        _tape = config.Tape == TapeType.BF16 ? DType.BF16 : DType.F32;
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
         Frozen = FrozenT5.Load(Checkpoint, new FrozenT5Options { Threads = config.Threads, Device = Device, AllowSpinning = false });
         Evaluator = new Evaluator(Frozen, Tokenizer);
-        Identity = SubspaceModel.Of(Checkpoint);
+        Identity = ModelIdentity.Of(Checkpoint);
         Evaluation = RunSettings.Of(config.Evaluation);
     }
 
@@ -52,7 +55,7 @@ internal sealed class IptModel : IDisposable
 
     public EvaluationOptions Evaluation { get; }
 
-    public SubspaceModel Identity { get; }
+    public ModelIdentity Identity { get; }
 
     public int DModel => Checkpoint.Config.DModel;
 
@@ -61,7 +64,7 @@ internal sealed class IptModel : IDisposable
         RunSettings.Plan(Checkpoint, Engine.Native, null, training.MicroBatchSize, state is not null && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
 
     /// <summary>Forward and backward for one batch of jobs: native kernels, whose packed rows pad nothing where tasks of all lengths are mixed.</summary>
-    public GradientPass Pass(LossConfig loss, StepPlan plan) => RunSettings.Pass(Checkpoint, Frozen, loss, plan);
+    public GradientPass Pass(LossConfig loss, StepPlan plan) => RunSettings.Pass(Checkpoint, Frozen, loss, plan, _tape);
 
     /// <summary>A split of a sample as tokens, cut as a method's section says.</summary>
     public EncodedExamples Encode(TaskSample sample, string split, TrainingConfig training, bool? taskPrefix = null)

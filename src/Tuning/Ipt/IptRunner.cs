@@ -40,8 +40,6 @@ public sealed class IptRunner : IJobRunner
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(data);
-        // Before hours of work, not after the prompts are trained.
-        SubspaceOptions.Activation("msf.activation", config.Msf.Activation);
         return new IptRunner(config, data);
     }
 
@@ -64,7 +62,7 @@ public sealed class IptRunner : IJobRunner
     public StepCost? Measure(JobBatch batch, CancellationToken cancel)
     {
         ArgumentNullException.ThrowIfNull(batch);
-        const int Steps = 3;
+        const int Steps = 5;
         TrainingConfig training = _config.PromptTuning.Training;
         TaskSample[] samples = [.. batch.Jobs.Select(j => j.Samples[0])];
         var start = new PromptInitialiser(_model.Checkpoint, _model.Tokenizer);
@@ -81,17 +79,20 @@ public sealed class IptRunner : IJobRunner
         }
         // The first step takes memory and compiles; it does not count.
         loss.Run(tuned.Table, tuned.Gradients, cancel);
-        long begin = Stopwatch.GetTimestamp();
+        // The middle one of a few: another program may take the cores for a moment.
+        double[] seconds = new double[Steps];
         for (int step = 0; step < Steps; step++)
         {
             cancel.ThrowIfCancellationRequested();
+            long began = Stopwatch.GetTimestamp();
             loss.Run(tuned.Table, tuned.Gradients, cancel);
+            seconds[step] = Stopwatch.GetElapsedTime(began).TotalSeconds;
         }
         double trained = samples.Sum(s => training.BatchSize * training.GradientAccumulation * (_data.MeanPositions(s) + _config.PromptLength));
-        double perTrained = Stopwatch.GetElapsedTime(begin).TotalSeconds / (Steps * trained);
+        double perTrained = seconds.Order().ElementAt(Steps / 2) / trained;
 
         EvaluationJob[] jobs = [.. samples.Select((s, i) => new EvaluationJob(_model.Encode(s, "dev", training), i))];
-        begin = Stopwatch.GetTimestamp();
+        long begin = Stopwatch.GetTimestamp();
         _model.Evaluator.Evaluate(jobs, tuned.Table, _model.Evaluation, null, cancel);
         double evaluated = samples.Zip(jobs).Sum(s => s.Second.Examples.Count * (_data.MeanPositions(s.First) + _config.PromptLength));
         return new StepCost(perTrained, Stopwatch.GetElapsedTime(begin).TotalSeconds / evaluated);

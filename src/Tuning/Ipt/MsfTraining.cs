@@ -74,7 +74,7 @@ internal sealed class MsfTraining : IDisposable
             Row(_trained.Tensor, t).CopyFrom<float>(tasks[t].Prompt.Values);
         _tables = new PromptTable?[tasks.Count + 1];
         // One scale for all needs no array: the header has it.
-        _scales = options.Standardise == Experiments.PromptStandardisation.Task ? [.. tasks.Select(t => subspace.Header.Standardisation.ScaleOf(t.Name))] : [];
+        _scales = options.Standardise == StandardisationKind.Task ? [.. tasks.Select(t => subspace.Header.Standardisation.ScaleOf(t.Name))] : [];
         _best = [.. subspace.Tensors.Select(t => t.Value.ToArray<float>())];
         _rowOf = new int[tasks.Count];
     }

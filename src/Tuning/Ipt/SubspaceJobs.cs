@@ -6,7 +6,6 @@ using IptNative.Tuning.Experiments;
 using IptNative.Tuning.Prompts;
 using IptNative.Tuning.Subspaces;
 using IptNative.Tuning.Training;
-using Scale = IptNative.Tuning.Subspaces.PromptStandardisation;
 
 namespace IptNative.Tuning.Ipt;
 
@@ -32,7 +31,7 @@ internal sealed class SubspaceJobs(IptModel model, ExperimentConfig config)
             PromptLength = job.PromptLength,
             DModel = model.DModel,
             IntrinsicDim = job.DI,
-            Standardisation = Scale.Fit(SubspaceOptions.Kind(section.Standardise), byTask),
+            Standardisation = PromptStandardisation.Fit(section.Standardise, byTask),
         };
         var curves = new TrainingCurves(1, section.Training.Steps, context.Progress);
         MsfOutcome? outcome = null;
@@ -79,7 +78,7 @@ internal sealed class SubspaceJobs(IptModel model, ExperimentConfig config)
             _ => LinearSubspace.CreatePca(model.Device, header, byTask),
         };
 
-        SubspaceHeader Layers() => header with { InnerDim = section.DInner, InnerActivation = SubspaceOptions.Activation("msf.activation", section.Activation) };
+        SubspaceHeader Layers() => header with { InnerDim = section.DInner, InnerActivation = section.Activation };
     }
 
     /// <summary>A stored subspace, checked to be for this model and prompt length.</summary>

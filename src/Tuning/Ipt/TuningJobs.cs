@@ -49,9 +49,11 @@ internal sealed class TuningJobs(IptModel model, ExperimentConfig config, Subspa
         }
         else
         {
-            StepPlan plan = model.Plan(section.Training, null);
+            var kept = new SearchLog(context.WorkFolder, batch.Hash, [.. rows.Select(r => r.Row)]);
+            StepPlan plan = model.Plan(section.Training, kept.State);
+            kept.Remembered = new Dictionary<string, string> { [IptModel.PlanKey] = plan.ToText() };
             using GradientPass pass = model.Pass(section.Loss, plan);
-            var search = new VectorSearch(subspace, rows, scales, section, pass, plan.Limit, model.Evaluator, model.Evaluation);
+            var search = new VectorSearch(subspace, rows, scales, section, pass, plan.Limit, model.Evaluator, model.Evaluation, kept);
             VectorOutcome[] found = search.Run(start, curves, cancel);
             candidates = [.. found.Select((f, i) => new Candidate(f.Dev, subspace.Decode(f.Z, scales[i]), f.Z, curves.Of(i), curves.Failure(i)))];
         }

@@ -1,5 +1,5 @@
-// Intrinsic tuning by searches on the full few-shot batch: L-BFGS with gradients, CMA-ES with forward passes only. Deliberately without a checkpoint: a search
-// asks the same questions again when it is begun again, and a batch of them takes minutes.
+// Intrinsic tuning by searches on the full few-shot batch: L-BFGS with gradients, CMA-ES with forward passes only. Deliberately without a state of its own: a search
+// asks the same questions when it is told the same answers, and those are kept (SearchLog).
 using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Optimizers;
@@ -16,7 +16,7 @@ namespace IptNative.Tuning.Ipt;
 internal sealed record VectorOutcome(float[] Z, double Dev);
 
 /// <summary>One search per run, all evaluated in one pass a turn.</summary>
-internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, float[] scales, IstSection options, GradientPass pass, MicroBatchLimit limit, Evaluator evaluator, EvaluationOptions evaluation)
+internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, float[] scales, IstSection options, GradientPass pass, MicroBatchLimit limit, Evaluator evaluator, EvaluationOptions evaluation, SearchLog log)
 {
     // The model sums a loss in float: smaller decreases are not told from rises.
     private const double Noise = 1e-6;
@@ -26,10 +26,11 @@ internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, 
 
     private readonly PromptLoss _loss = new(pass, MostPrompts, options.Loss.Reduction, limit);
 
-    /// <summary>Searches until the steps are done.</summary>
+    /// <summary>Searches until the steps are done; goes on where the log ends.</summary>
     /// <param name="start">[runs, d_I].</param>
     /// <param name="curves">Of the runs.</param>
-    /// <param name="cancel">Looked at between turns.</param>
+    /// <param name="cancel">Looked at between turns; what was found so far is kept.</param>
+    /// <exception cref="OperationCanceledException"><paramref name="cancel"/> was set.</exception>
     public VectorOutcome[] Run(float[] start, TrainingCurves curves, CancellationToken cancel)
     {
         int d = subspace.IntrinsicDim;
@@ -42,7 +43,11 @@ internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, 
         Array.Fill(seen, double.PositiveInfinity);
         for (long turn = 1; turn <= steps; turn++)
         {
-            cancel.ThrowIfCancellationRequested();
+            if (cancel.IsCancellationRequested)
+            {
+                log.Save(turn - 1);
+                throw new OperationCanceledException(cancel);
+            }
             int asked = SearchBatch.Turn(searches, Evaluate);
             curves.Report(turn, $"turn {turn}/{steps}");
             for (int i = 0; i < searches.Length; i++)
@@ -52,7 +57,10 @@ internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, 
             }
             bool last = turn == steps || asked == 0;
             if (turn % options.Training.EvalEvery == 0 || last)
+            {
                 Select(searches, best, seen, turn, curves);
+                log.Save(turn);
+            }
             if (last)
                 break;
         }
@@ -77,6 +85,12 @@ internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, 
     /// <summary>Losses, and gradients where they are wanted, of points of several runs.</summary>
     private void Evaluate(ReadOnlySpan<float> points, int rows, ReadOnlySpan<int> owners, Span<double> losses, Span<double> gradients)
     {
+        if (log.Knows)
+        {
+            log.Tell(losses);
+            log.Tell(gradients);
+            return;
+        }
         int d = subspace.IntrinsicDim;
         for (int at = 0; at < rows; at += MostPrompts)
         {
@@ -105,6 +119,8 @@ internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, 
                     gradients[((at + r) * d) + k] = gradient[k];
             }
         }
+        log.Add(losses);
+        log.Add(gradients);
     }
 
     /// <summary>Scores what has improved since the last time.</summary>
@@ -114,15 +130,13 @@ internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, 
         if (better.Length == 0)
             return;
         float[][] vectors = [.. better.Select(i => searches[i].Best.ToArray().Select(v => (float)v).ToArray())];
-        using var prompts = new IntrinsicPrompts(subspace, vectors.SelectMany(v => v).ToArray(), [.. better.Select(i => scales[i])]);
-        EvaluationJob[] jobs = [.. better.Select((i, row) => (Run: runs[i], Row: row)).Where(x => x.Run.Dev is not null).Select(x => new EvaluationJob(x.Run.Dev!, x.Row))]; // the null ones are left out
         double[] scores = new double[better.Length];
-        Array.Fill(scores, double.NaN);
-        if (jobs.Length > 0)
+        if (log.Knows)
+            log.Tell(scores);
+        else
         {
-            IReadOnlyList<EvaluationResult> results = evaluator.Evaluate(jobs, prompts.Table, evaluation);
-            for (int j = 0; j < jobs.Length; j++)
-                scores[jobs[j].Prompt] = results[j].Score;
+            Score(better, vectors, scores);
+            log.Add(scores);
         }
         for (int row = 0; row < better.Length; row++)
         {
@@ -133,5 +147,18 @@ internal sealed class VectorSearch(PromptSubspace subspace, TrainingRow[] runs, 
             if (double.IsNaN(best[i].Dev) || scores[row] > best[i].Dev)
                 best[i] = new VectorOutcome(vectors[row], scores[row]);
         }
+    }
+
+    /// <summary>Dev scores of vectors, one per run; NaN where a run has no dev split.</summary>
+    private void Score(int[] owners, float[][] vectors, double[] scores)
+    {
+        Array.Fill(scores, double.NaN);
+        using var prompts = new IntrinsicPrompts(subspace, vectors.SelectMany(v => v).ToArray(), [.. owners.Select(i => scales[i])]);
+        EvaluationJob[] jobs = [.. owners.Select((i, row) => (Run: runs[i], Row: row)).Where(x => x.Run.Dev is not null).Select(x => new EvaluationJob(x.Run.Dev!, x.Row))]; // the null ones are left out
+        if (jobs.Length == 0)
+            return;
+        IReadOnlyList<EvaluationResult> results = evaluator.Evaluate(jobs, prompts.Table, evaluation);
+        for (int j = 0; j < jobs.Length; j++)
+            scores[jobs[j].Prompt] = results[j].Score;
     }
 }

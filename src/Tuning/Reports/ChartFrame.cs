@@ -13,10 +13,15 @@ internal sealed class ChartFrame
     private readonly List<List<(string Name, int Style)>> _legend;
 
     public ChartFrame(string title, int height, IEnumerable<string> series, double left = 60, double bottom = 40)
+        : this(title, height, series.Select((name, i) => (name, i)), left, bottom)
+    {
+    }
+
+    public ChartFrame(string title, int height, IEnumerable<(string Name, int Style)> series, double left = 60, double bottom = 40)
     {
         _title = title;
         (Left, Right, Bottom, Height) = (left, Width - 12, height - bottom, height);
-        _legend = Rows([.. series.Select((name, i) => (name, i % SeriesStyles))], left);
+        _legend = Rows([.. series.Select(s => (s.Name, s.Style % SeriesStyles))], left);
         PlotTop = Top + (_legend.Count * LegendLine) + (_legend.Count > 0 ? 6 : 0);
     }
 

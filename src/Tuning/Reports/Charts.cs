@@ -12,7 +12,8 @@ public readonly record struct ChartPoint(double X, double Y, double Error = doub
 /// <summary>A named line.</summary>
 /// <param name="Name">In the legend.</param>
 /// <param name="Points">By ascending X.</param>
-public sealed record ChartSeries(string Name, IReadOnlyList<ChartPoint> Points);
+/// <param name="Style">Its colour and mark, where it shall keep them from figure to figure; null takes its place among the series.</param>
+public sealed record ChartSeries(string Name, IReadOnlyList<ChartPoint> Points, int? Style = null);
 
 /// <summary>A named point of a scatter plot.</summary>
 /// <param name="Series">Which of the plot's kinds.</param>
@@ -52,14 +53,16 @@ public static class Charts
     {
         ArgumentNullException.ThrowIfNull(text);
         ArgumentNullException.ThrowIfNull(series);
-        var frame = new ChartFrame(text.Title, Height, series.Select(s => s.Name));
+        var frame = new ChartFrame(text.Title, Height, series.Select((s, i) => (s.Name, s.Style ?? i)));
         ChartPoint[] all = [.. series.SelectMany(s => s.Points).Where(p => double.IsFinite(p.Y))];
         if (names is not null)
             xText = at => names[(int)at];
         Func<double, string> say = xText ?? ChartScale.Label;
         ChartScale x = names is { Count: > 0 } ? ChartScale.Places(names.Count, frame.Left, frame.Right)
             : logAt is { Count: > 0 } ? ChartScale.LogAt(logAt, frame.Left, frame.Right) : ChartScale.Linear(all.Select(p => p.X), frame.Left, frame.Right);
-        IEnumerable<double> heights = all.SelectMany(p => double.IsFinite(p.Error) ? new[] { p.Y - p.Error, p.Y + p.Error } : [p.Y]);
+        // A share is not below zero, whatever its deviation is.
+        double Low(ChartPoint p, double error) => percent && p.Y >= 0 ? Math.Max(0, p.Y - error) : p.Y - error;
+        IEnumerable<double> heights = all.SelectMany(p => double.IsFinite(p.Error) ? new[] { Low(p, p.Error), p.Y + p.Error } : [p.Y]);
         ChartScale y = ChartScale.Linear(reference is { } r ? heights.Append(r) : heights, frame.Bottom, frame.PlotTop, fromZero: percent);
         return frame.Draw(svg =>
         {
@@ -67,7 +70,7 @@ public static class Charts
             if (reference is { } level) ChartFrame.Line(svg, "reference", frame.Left, y.At(level), frame.Right, y.At(level));
             for (int i = 0; i < series.Count; i++)
             {
-                int style = i % ChartFrame.SeriesStyles;
+                int style = (series[i].Style ?? i) % ChartFrame.SeriesStyles;
                 double beside = names is null ? 0 : (i - ((series.Count - 1) / 2.0)) * Math.Min(12, 0.7 * (frame.Right - frame.Left) / names.Count / series.Count);
                 if (names is null)
                     svg.Element("path", ["class", $"s{style}", "d", Path(series[i].Points, x, y)]);
@@ -76,8 +79,8 @@ public static class Charts
                     (double px, double error) = (x.At(p.X) + beside, double.IsFinite(p.Error) ? p.Error : 0);
                     if (error > 0)
                     {
-                        ChartFrame.Line(svg, $"e{style}", px, y.At(p.Y - error), px, y.At(p.Y + error));
-                        ChartFrame.Line(svg, $"e{style}", px - 3, y.At(p.Y - error), px + 3, y.At(p.Y - error));
+                        ChartFrame.Line(svg, $"e{style}", px, y.At(Low(p, error)), px, y.At(p.Y + error));
+                        ChartFrame.Line(svg, $"e{style}", px - 3, y.At(Low(p, error)), px + 3, y.At(Low(p, error)));
                         ChartFrame.Line(svg, $"e{style}", px - 3, y.At(p.Y + error), px + 3, y.At(p.Y + error));
                     }
                     if (marks) ChartFrame.Mark(svg, style, px, y.At(p.Y), $"{(series[i].Name.Length > 0 ? $"{series[i].Name}, " : "")}{text.X} {say(p.X)}: {Value(p.Y, percent)}{(error > 0 ? $" ± {Value(error, percent)}" : "")}");
@@ -108,9 +111,11 @@ public static class Charts
                 ChartFrame.Mark(svg, p.Series, px, py, p.Name);
                 // A name is written where it covers nothing; the others are found with the pointer and in the table.
                 double width = p.Name.Length * 4.7;
-                if (px + 7 + width > ChartFrame.Width || taken.Any(t => Math.Abs(t.Y - py) < 9 && px + 7 < t.X + t.Width && t.X < px + 7 + width)) continue;
-                taken.Add((px + 7, py, width));
-                ChartFrame.Text(svg, p.Name, px + 7, py + 3, "start", "tiny");
+                bool Free(double left) => left > frame.Left && left + width < ChartFrame.Width && !taken.Any(t => Math.Abs(t.Y - py) < 9 && left < t.X + t.Width && t.X < left + width);
+                if (!(Free(px + 7) || Free(px - 7 - width))) continue;
+                bool right = Free(px + 7);
+                taken.Add((right ? px + 7 : px - 7 - width, py, width));
+                ChartFrame.Text(svg, p.Name, right ? px + 7 : px - 7, py + 3, right ? "start" : "end", "tiny");
             }
         });
     }
@@ -164,7 +169,7 @@ public static class Charts
         ArgumentNullException.ThrowIfNull(rows);
         const double Row = 17, NameWidth = 5.1;
         double left = Math.Clamp(rows.Select(r => r.Key.Length).DefaultIfEmpty(0).Max() * NameWidth, 40, 170) + 8, head = 12 + (columns.Select(c => c.Length).DefaultIfEmpty(0).Max() * NameWidth);
-        var frame = new ChartFrame(text.Title, (int)(head + (rows.Count * Row) + 14), [], left, 10);
+        var frame = new ChartFrame(text.Title, (int)(head + (rows.Count * Row) + 14), Array.Empty<string>(), left, 10);
         double cell = (frame.Right - left) / Math.Max(1, columns.Count);
         return frame.Draw(svg =>
         {

@@ -18,11 +18,11 @@ internal sealed class ReportFigures(ExperimentResults results, JobStore store, E
         Study[] challenges = [Study.TrainMsf, Study.TrainSame, Study.TrainOther, Study.TestIst, Study.TestMsf];
         foreach ((string group, _) in results.Groups)
         {
-            ChartSeries[] series = [.. challenges.Select(c => Line(c.Name(), s => s.Study == c && s.Method == SubspaceMethod.Msf && s.Group == group)).Where(s => s.Points.Count > 0)];
+            ChartSeries[] series = [.. challenges.Select(c => Line(c.Name(), s => s.Study == c && s.Method == SubspaceMethod.Msf && s.Group == group) with { Style = Style(c) }).Where(s => s.Points.Count > 0)];
             if (series.Length == 0) continue;
             string title = group == ExperimentResults.AllTasks ? "E_rel against d_I, all tasks" : $"E_rel against d_I, {group}";
             yield return (Charts.Lines(new ChartText(title, "d_I (log scale)", "E_rel against prompt tuning"), series, Dimensions(series), percent: true, reference: 1), $"{title}.",
-                group == ExperimentResults.AllTasks ? "The paper's figure 3. Dashed: prompt tuning itself. Bars: ± one standard deviation over seeds." : "");
+                group == ExperimentResults.AllTasks ? "The paper's figure 3. Dashed at 100 %: prompt tuning itself. Bars: ± one standard deviation over seeds." : "");
         }
     }
 
@@ -33,7 +33,7 @@ internal sealed class ReportFigures(ExperimentResults results, JobStore store, E
         {
             SubspaceMethod[] methods = [.. results.Summaries.Where(s => s.Study == study && s.Setting.Length == 0).Select(s => s.Method).Distinct()];
             if (methods.Length < 2) continue;
-            ChartSeries[] series = [.. methods.Select(m => Line(m.Label(), s => s.Study == study && s.Method == m && s.Group == ExperimentResults.AllTasks))];
+            ChartSeries[] series = [.. methods.Select(m => Line(m.Label(), s => s.Study == study && s.Method == m && s.Group == ExperimentResults.AllTasks) with { Style = (int)m })];
             yield return (Charts.Lines(new ChartText($"{study.Name()} by subspace", "d_I (log scale)", "E_rel against prompt tuning"), series, Dimensions(series), percent: true, reference: 1), $"{study.Name()} by subspace.", ReportTexts.Sentence(study.Explain()));
         }
     }
@@ -91,7 +91,7 @@ internal sealed class ReportFigures(ExperimentResults results, JobStore store, E
         bool InMain(Summary s, Study study, string setting) => s.Study == study && s.Setting == setting && s.Method == SubspaceMethod.Msf && s.DI == DI;
         if (vary.TrainTasks.Count > 0)
         {
-            int[] percents = [.. vary.TrainTasks.Order(), 100];
+            int[] percents = [.. vary.TrainTasks.Append(100).Distinct().Order()];
             ChartSeries[] series = [.. results.Groups.Select(g => new ChartSeries(g.Key, Points(percents, p => s => InMain(s, Study.TestIst, p == 100 ? "" : $"{p} % of tasks") && s.Group == g.Key))).Where(s => s.Points.Count > 0)];
             if (series.Length > 0)
                 yield return (Charts.Lines(new ChartText("Number of training tasks", "training tasks, percent", "E_rel of T_test (IST)"), series, percent: true), "Number of training tasks.", $"The paper's figure 5: unseen-task challenge at d_I {DI}, subspaces from nested subsets of the training tasks.");
@@ -99,14 +99,14 @@ internal sealed class ReportFigures(ExperimentResults results, JobStore store, E
         if (vary.ShotsDraw is not null)
         {
             (Study Study, string Name)[] asked = [(Study.TrainMsf, Study.TrainMsf.Name()), (Study.TrainSame, Study.TrainSame.Name()), (Study.TestIst, Study.TestIst.Name())];
-            ChartSeries[] series = [.. asked.Select(a => new ChartSeries(a.Name, Points([1, 2], k => s => InMain(s, a.Study, k == 1 ? "" : "2K shots") && s.Group == ExperimentResults.AllTasks))).Where(s => s.Points.Count > 0)];
+            ChartSeries[] series = [.. asked.Select(a => new ChartSeries(a.Name, Points([1, 2], k => s => InMain(s, a.Study, k == 1 ? "" : "2K shots") && s.Group == ExperimentResults.AllTasks), Style(a.Study))).Where(s => s.Points.Count > 0)];
             if (series.Length > 0)
                 yield return (Charts.Lines(new ChartText("Shots", "shots, in K", "E_rel against prompt tuning"), series, logAt: [1, 2], percent: true, reference: 1), "Shots.", $"The paper's figure 6, at d_I {DI}. Each is measured against prompt tuning on as many shots.");
         }
         if (vary.PromptLengths.Count > 0)
         {
             int[] lengths = [.. vary.PromptLengths.Append(_plan.Config.PromptLength).Distinct().Order()];
-            ChartSeries[] series = [.. ((Study[])[Study.TrainMsf, Study.TrainSame, Study.TestIst]).Select(study => new ChartSeries(study.Name(), Points(lengths, p => s => InMain(s, study, p == _plan.Config.PromptLength ? "" : $"prompt length {p}") && s.Group == ExperimentResults.AllTasks))).Where(s => s.Points.Count > 0)];
+            ChartSeries[] series = [.. ((Study[])[Study.TrainMsf, Study.TrainSame, Study.TestIst]).Select(study => new ChartSeries(study.Name(), Points(lengths, p => s => InMain(s, study, p == _plan.Config.PromptLength ? "" : $"prompt length {p}") && s.Group == ExperimentResults.AllTasks), Style(study))).Where(s => s.Points.Count > 0)];
             if (series.Length > 0)
                 yield return (Charts.Lines(new ChartText("Prompt length", "prompt length P", "E_rel against prompt tuning"), series, logAt: [.. lengths.Select(l => (double)l)], percent: true, reference: 1), "Prompt length.", $"At d_I {DI}, each against prompt tuning of the same length.");
         }
@@ -147,6 +147,9 @@ internal sealed class ReportFigures(ExperimentResults results, JobStore store, E
         return (Charts.HeatMap(new ChartText($"E_rel by task at d_I {DI}", "", ""), [.. columns.Select(c => c.Study.Name())], rows, percent: true, full: 1),
             $"E_rel by task at d_I {DI}, in percent of prompt tuning.", "Held-out tasks stand below. Empty: not asked, or prompt tuning scored 0.");
     }
+
+    // A challenge keeps its colour in every figure; the first four are drawn solid.
+    private static int Style(Study study) => study switch { Study.TrainMsf => 0, Study.TrainSame => 1, Study.TrainOther => 2, Study.TestIst => 3, _ => 4 };
 
     private ChartSeries Line(string name, Func<Summary, bool> where) => new(name, [.. results.Summaries.Where(s => s.Setting.Length == 0 && where(s) && double.IsFinite(s.ERel)).OrderBy(s => s.DI).Select(s => new ChartPoint(s.DI, s.ERel, s.ERelDeviation))]);
 

@@ -91,8 +91,8 @@ public sealed partial record RunConfig
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
 
-    private static readonly (string, TapeType)[] TapeWords = [("f32", TapeType.F32), ("bf16", TapeType.BF16)];
-    private static readonly (string, ComputeType)[] ComputeWords = [("f32", ComputeType.F32), ("bf16", ComputeType.BF16)];
+    internal static readonly (string, TapeType)[] TapeWords = [("f32", TapeType.F32), ("bf16", TapeType.BF16)];
+    internal static readonly (string, ComputeType)[] ComputeWords = [("f32", ComputeType.F32), ("bf16", ComputeType.BF16)];
     private static readonly (string, WeightPlace)[] WeightWords =
         [("auto", WeightPlace.Auto), ("resident", WeightPlace.Resident), ("mapped", WeightPlace.Mapped), ("streamed", WeightPlace.Streamed)];
 

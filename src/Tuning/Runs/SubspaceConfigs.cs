@@ -32,7 +32,7 @@ public sealed record IstConfig
 
     internal IstConfig Visit(OptionVisitor v) => new()
     {
-        Subspace = v.FilePath("subspace", Subspace, "The subspace: best/subspace.safetensors of an msf run."),
+        Subspace = v.FilePath("subspace", Subspace, "The subspace: best/subspace.safetensors of an msf run, or best-ckpt.pt of IPT's code."),
         InitStd = v.Number("init_std", InitStd, NumberRange.AtLeast(0), "Standard deviation of the first z."),
     };
 }

@@ -21,6 +21,13 @@ internal static class SubspaceFile
         writer.Save(path);
     }
 
+    /// <summary>Whether a file says itself what subspace it holds; IPT's own files do not.</summary>
+    public static bool HasHeader(string path)
+    {
+        using TensorFile file = TensorFile.Open(path);
+        return file.Metadata.ContainsKey(HeaderKey);
+    }
+
     /// <summary>The header alone, without the tensors.</summary>
     public static SubspaceHeader ReadHeader(TensorFile file) => file.Metadata.TryGetValue(HeaderKey, out string? json)
         ? SubspaceHeader.Parse(json, file.Path)

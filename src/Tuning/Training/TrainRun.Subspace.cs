@@ -13,8 +13,6 @@ using IptNative.Tuning.Ipt;
 using IptNative.Tuning.Prompts;
 using IptNative.Tuning.Runs;
 using IptNative.Tuning.Subspaces;
-using Scale = IptNative.Tuning.Subspaces.PromptStandardisation;
-using SubspaceModel = IptNative.Tuning.Subspaces.ModelIdentity;
 
 namespace IptNative.Tuning.Training;
 
@@ -34,14 +32,14 @@ public sealed partial class TrainRun
         using AutoencoderSubspace subspace = AutoencoderSubspace.Create(device, new SubspaceHeader
         {
             Kind = SubspaceKind.Autoencoder,
-            Model = SubspaceModel.Of(checkpoint),
+            Model = ModelIdentity.Of(checkpoint),
             PromptLength = first.Length,
             DModel = first.DModel,
             IntrinsicDim = _config.Msf.DI,
             InnerDim = section.DInner,
-            InnerActivation = SubspaceOptions.Activation("msf.activation", section.Activation),
+            InnerActivation = section.Activation,
             SourceTasks = names,
-            Standardisation = Scale.Fit(SubspaceOptions.Kind(section.Standardise), training.ToDictionary(t => t.Name, t => (IReadOnlyList<Prompt>)[t.Prompt], StringComparer.Ordinal)),
+            Standardisation = PromptStandardisation.Fit(section.Standardise, training.ToDictionary(t => t.Name, t => (IReadOnlyList<Prompt>)[t.Prompt], StringComparer.Ordinal)),
         }, section.Seed);
         _note($"{tasks.Length} tasks, prompts of {first.Length} rows in units of {subspace.Header.Standardisation.Scale:0.###}, d_I {_config.Msf.DI}, {section.Training.Steps} steps; run folder {_config.Output}.");
         // Tasks of all lengths share a batch: packed rows pad nothing, whatever 'forward' leaves open.
@@ -93,11 +91,12 @@ public sealed partial class TrainRun
     private PromptSubspace OpenSubspace(CpuDevice device, Checkpoint checkpoint)
     {
         string path = _config.Ist.Subspace!; // the options are checked
-        PromptSubspace subspace = PromptSubspace.Load(device, path);
+        // Whoever gives a file of IPT's code says by that that it is of this model: the file does not.
+        PromptSubspace subspace = SubspaceFile.HasHeader(path) ? PromptSubspace.Load(device, path) : IptAutoencoderFile.Read(device, path, checkpoint.Config.DModel);
         try
         {
             // The prompts' length is the subspace's: "prompt" is not read here.
-            subspace.Header.RequireFits(path, SubspaceModel.Of(checkpoint), checkpoint.Config.DModel, subspace.Header.PromptLength);
+            subspace.Header.RequireFits(path, ModelIdentity.Of(checkpoint), checkpoint.Config.DModel, subspace.Header.PromptLength);
             return subspace;
         }
         catch
@@ -109,7 +108,7 @@ public sealed partial class TrainRun
 
     private IntrinsicPrompts Intrinsic(PromptSubspace subspace, IReadOnlyList<RunRow> rows)
     {
-        _note($"tuning {subspace.IntrinsicDim} numbers a run in {_config.Ist.Subspace}, found from {string.Join(", ", subspace.Header.SourceTasks)}.");
+        _note($"tuning {subspace.IntrinsicDim} numbers a run in {_config.Ist.Subspace}, {(subspace.Header.SourceTasks.Count > 0 ? $"found from {string.Join(", ", subspace.Header.SourceTasks)}" : "which does not say what tasks and model it was found from")}.");
         return new IntrinsicPrompts(
             subspace,
             rows.SelectMany(r => TuningJobs.Vector(r.Seed, 0, subspace.IntrinsicDim, _config.Ist.InitStd, null)).ToArray(),

@@ -1,3 +1,4 @@
+using IptNative.Kernels;
 using IptNative.Model.Decoding;
 using Xunit;
 
@@ -10,7 +11,7 @@ public sealed class TokenSamplerTests
     private static double[] Frequencies(GenerationOptions options, float[] logits, int forbidden = -1)
     {
         var sampler = new TokenSampler(options with { DoSample = true }, logits.Length);
-        SplitMix64 random = SplitMix64.ForSample(1, 2, 3);
+        SplitMix64 random = SplitMix64.Of(1, 2, 3);
         var counts = new double[logits.Length];
         for (int i = 0; i < Draws; i++) counts[sampler.Draw(logits, forbidden, ref random)] += 1.0 / Draws;
         return counts;
@@ -66,7 +67,7 @@ public sealed class TokenSamplerTests
     [InlineData(1000)]
     public void TopKEqualsASort(int vocab)
     {
-        SplitMix64 random = SplitMix64.ForSample(vocab, 0, 0);
+        SplitMix64 random = SplitMix64.Of(vocab, 0, 0);
         float[] logits = [.. Enumerable.Range(0, vocab).Select(_ => (float)(random.NextDouble() * 0.1))];
         foreach (int k in new[] { 1, 2, 5, 6 })
         {

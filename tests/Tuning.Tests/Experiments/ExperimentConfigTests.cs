@@ -22,7 +22,7 @@ public sealed class ExperimentConfigTests
     [InlineData("{ " + Ends + ", \"ist\": { \"training\": { \"runs\": 3 } } }", "ist.training has a seed or runs, expected neither")]
     [InlineData("{ " + Ends + ", \"prompt_tuning\": { \"training\": { \"steps\": 10 } } }", "prompt_tuning.training.eval_every is 1000 of 10 steps")]
     [InlineData("{ " + Ends + ", \"ablations\": { \"d_i\": 3 } }", "ablations.d_i is 3, expected one of d_i: 5")]
-    [InlineData("{ " + Ends + ", \"ablations\": { \"train_tasks\": [100] } }", "ablations.train_tasks holds 100, expected percentages from 1 to 99")]
+    [InlineData("{ " + Ends + ", \"ablations\": { \"train_tasks\": [101] } }", "ablations.train_tasks holds 101, expected percentages from 1 to 100")]
     [InlineData("{ " + Ends + ", \"ablations\": { \"shots_draw\": 100 } }", "ablations.shots_draw is 100, the same as data.draw")]
     [InlineData("{ \"model\": \"m\", \"data\": { \"folder\": \"g\", \"draw\": 21 }, \"split\": { \"train\": [\"a\", \"b\"] } }", "data.other_draw is 21, the same as data.draw")]
     public void WrongOptionsAreNamed(string json, string expected)
@@ -57,7 +57,7 @@ public sealed class ExperimentConfigTests
     {
         ExperimentConfig config = ExperimentConfig.Load(Path.Combine(TinyModel.Root, "examples", "ipt-mini.json"), []);
         ExperimentData data = ExperimentData.Open(config.Data);
-        ExperimentPlan plan = ExperimentPlan.Build(config, data, ModelIdentity.Read(config.Model));
+        ExperimentPlan plan = ExperimentPlan.Build(config, data, ExperimentModel.Read(config.Model));
         string[] tasks = [.. plan.Split.Train, .. plan.Split.Test];
         Assert.True(tasks.Length >= 24, $"{tasks.Length} tasks");
         Assert.True(plan.Split.Test.Count >= 6);
@@ -79,12 +79,18 @@ public sealed class ExperimentConfigTests
         }
     }
 
-    [Fact]
-    public void IptSmokePlans()
+    [Theory]
+    [InlineData("ipt-smoke", 5)]
+    [InlineData("ipt-ablations", 15)]
+    [InlineData("ipt-optimisers", 0)]
+    public void TheOtherExamplesPlan(string name, double minutes)
     {
-        ExperimentConfig config = ExperimentConfig.Load(Path.Combine(TinyModel.Root, "examples", "ipt-smoke.json"), []);
-        ExperimentPlan plan = ExperimentPlan.Build(config, ExperimentData.Open(config.Data), ModelIdentity.Read(config.Model));
+        ExperimentConfig config = ExperimentConfig.Load(Path.Combine(TinyModel.Root, "examples", $"{name}.json"), []);
+        ExperimentPlan plan = ExperimentPlan.Build(config, ExperimentData.Open(config.Data), ExperimentModel.Read(config.Model));
         Assert.Empty(plan.Notes);
-        Assert.Equal(5, config.BudgetMinutes);
+        Assert.Equal(minutes, config.BudgetMinutes);
+        if (name != "ipt-ablations") return;
+        Assert.Equal(4, config.Baselines.Subspaces.Count);
+        Assert.Equal(["2K shots", "40 % of tasks", "60 % of tasks", "80 % of tasks", "prompt length 5", "stability"], plan.Uses.Select(u => u.Setting).Where(s => s.Length > 0).Distinct().Order(StringComparer.Ordinal));
     }
 }

@@ -101,6 +101,21 @@ public sealed class ExperimentPlanTests
     }
 
     [Fact]
+    public void SubsetsOfTheTrainingTasksAreNestedAndAskTheSameHeldOutOnes()
+    {
+        using var gym = new FakeGym("nested");
+        (ExperimentPlan plan, _) = gym.Plan(gym.Config("\"ablations\": { \"train_tasks\": [10, 34, 50, 84, 100] }"));
+        string[] Sources(string setting) => [.. plan[plan.Jobs.First(j => j.Key == plan.Uses.First(u => u.Setting == setting).Job).InputsOf(JobNames.Subspace).Single()].Samples.Select(s => s.Task)];
+        string[][] sets = [Sources("34 % of tasks"), Sources("50 % of tasks"), Sources("84 % of tasks")];
+        Assert.Equal([2, 3, 5], sets.Select(s => s.Length));
+        Assert.All(sets.Zip(sets.Skip(1)), pair => Assert.Empty(pair.First.Except(pair.Second)));
+        foreach (string setting in (string[])["34 % of tasks", "84 % of tasks", ""])
+            Assert.Equal(FakeGym.Test.Order(), plan.Uses.Where(u => u.Study == Study.TestIst && u.Setting == setting).Select(u => u.Task).Distinct().Order());
+        Assert.Equal(["Ablation of training tasks at 10 % left out: that is 1 of 6 tasks, at least 2 are needed."], plan.Notes);
+        Assert.DoesNotContain(plan.Uses, u => u.Setting.StartsWith("100", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void TestLinesAreSpreadOverTheFile()
     {
         using var gym = new FakeGym("lines");

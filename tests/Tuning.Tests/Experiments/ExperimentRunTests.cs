@@ -37,6 +37,31 @@ public sealed class ExperimentRunTests
         Assert.Empty(Directory.GetDirectories(Path.Combine(stopped.Out, "working")));
     }
 
+    /// <summary>Each baseline and each ablation is a switch, and what it makes is in tables, files and figures.</summary>
+    [Fact]
+    public void WhatIsSwitchedOnIsInTheReport()
+    {
+        using var gym = new FakeGym("switches");
+        Run(gym, """
+            "baselines": { "random_prompt": true, "random_linear": true, "fastfood": true, "pca": true },
+            "ablations": { "train_tasks": [34, 67, 100], "shots_draw": 42, "prompt_lengths": [2], "stability_runs": 4, "d_i": 5 }
+            """, new Stops());
+        string page = File.ReadAllText(Path.Combine(gym.Out, "report.html")), numbers = File.ReadAllText(Path.Combine(gym.Out, "summaries.csv"));
+        foreach (string caption in (string[])["E_rel against d_I, all tasks.", "T_train diff (IST) by subspace.", "T_test (IST) by subspace.", "Intrinsic vectors z at d_I 5 by PCA.", "Number of training tasks.", "Shots.", "Prompt length.", "MSF loss.", "IST loss, unseen tasks."])
+            Assert.Contains($"<figcaption><b>{caption}</b>", page, StringComparison.Ordinal);
+        foreach (string figure in (string[])["figure 3", "figure 4", "figure 5", "figure 6", "table 4"])
+            Assert.Contains($"The paper's {figure}", page.Replace("&#39;", "'", StringComparison.Ordinal), StringComparison.Ordinal);
+        foreach (string subspace in (string[])["random Proj_b", "random linear", "Fastfood", "PCA"])
+            Assert.Contains($"<td>T_test (IST), {subspace}</td>", page, StringComparison.Ordinal);
+        foreach (string row in (string[])["test_ist,,random_prompt,2,all", "test_ist,,random_linear,5,all", "train_diff_ist,,fastfood,5,all", "train_msf,,pca,5,all", "test_ist,34 % of tasks,msf,5,all", "test_ist,67 % of tasks,msf,5,all", "train_msf,2K shots,msf,5,all", "test_ist,prompt length 2,msf,5,all"])
+            Assert.Contains($"\n{row},", numbers, StringComparison.Ordinal);
+        Assert.DoesNotContain("100 % of tasks", numbers, StringComparison.Ordinal);
+        Assert.Equal(["prompt_tuning", "test_ist", "ist_initialised_prompt_tuning"], File.ReadAllLines(Path.Combine(gym.Out, "stability.csv")).Skip(1).Select(l => l.Split(',')[0]).OrderBy(n => n switch { "prompt_tuning" => 0, "test_ist" => 1, _ => 2 }));
+        Assert.All(File.ReadAllLines(Path.Combine(gym.Out, "stability.csv")).Skip(1), l => Assert.Equal("4", l.Split(',')[2]));
+        // Nothing was measured by fine-tuning: every row says so.
+        Assert.All(numbers.Split('\n', StringSplitOptions.RemoveEmptyEntries).Skip(1), l => Assert.Contains(",not measured,0", l, StringComparison.Ordinal));
+    }
+
     [Fact]
     public void NothingRunsTwice()
     {

@@ -39,7 +39,7 @@ internal sealed class FakeGym : IDisposable
 
     public string Out => Path.Combine(Folder, "out");
 
-    public ModelIdentity Model { get; } = new(new string('a', 64), 8);
+    public ExperimentModel Model { get; } = new(new string('a', 64), 8);
 
     public ExperimentConfig Config(string more = "", params string[] overrides) => ExperimentConfig.Parse($$"""
         {

@@ -25,7 +25,7 @@ internal sealed class ToyExperiment : IDisposable
             }
             """, "toy.json", Folder, overrides);
         Data = ExperimentData.Open(Config.Data);
-        Plan = ExperimentPlan.Build(Config, Data, ModelIdentity.Read(Config.Model));
+        Plan = ExperimentPlan.Build(Config, Data, ExperimentModel.Read(Config.Model));
     }
 
     public string Folder { get; }
@@ -40,13 +40,20 @@ internal sealed class ToyExperiment : IDisposable
     /// <returns>Whether everything is done.</returns>
     public bool Run(int? stopAfter = null)
     {
+        int reports = 0;
+        return Run(_ => ++reports == stopAfter);
+    }
+
+    /// <summary>Runs what is left, or until a report of progress that says so.</summary>
+    /// <returns>Whether everything is done.</returns>
+    public bool Run(Func<ExperimentProgress, bool> stops)
+    {
         using JobStore store = JobStore.Open(Config.Output);
         using IJobRunner runner = IptRunner.Create(Config, Data);
         using var stop = new CancellationTokenSource();
-        int reports = 0;
         try
         {
-            ExperimentRun.Execute(Plan, store, runner, _ => { if (++reports == stopAfter) stop.Cancel(); }, stop.Token);
+            ExperimentRun.Execute(Plan, store, runner, p => { if (stops(p)) stop.Cancel(); }, stop.Token);
             return true;
         }
         catch (OperationCanceledException)

@@ -64,11 +64,19 @@ public sealed class ChartTests
         float[] u = [0.6f, 0, 0.8f, 0, 0], v = [0, 0, 0, 1, 0];
         float[][] points = [.. new[] { (3.0, 0.0), (-3.0, 0.0), (0.0, 1.0), (0.0, -1.0) }.Select(p => u.Zip(v, (a, b) => (float)((p.Item1 * a) + (p.Item2 * b))).ToArray())];
         (IReadOnlyList<(double X, double Y)> found, double shareX, double shareY) = PrincipalAxes.Project(points);
-        // Float coordinates of size 3: a millionth is eight of their roundings.
-        Assert.Equal((3.0, 0.0), (Math.Round(found[0].X, 6), Math.Abs(Math.Round(found[0].Y, 6))));
-        Assert.Equal((0.0, 1.0), (Math.Abs(Math.Round(found[2].X, 6)), Math.Round(found[2].Y, 6)));
+        // Float coordinates of size 3: a millionth is eight of their roundings. Which end of an axis is its positive one is open where both are as far out.
+        double signX = Math.Sign(found[0].X), signY = Math.Sign(found[2].Y);
+        (double X, double Y)[] expected = [(3, 0), (-3, 0), (0, 1), (0, -1)];
+        for (int i = 0; i < expected.Length; i++)
+        {
+            Assert.Equal(expected[i].X, signX * found[i].X, 1e-6);
+            Assert.Equal(expected[i].Y, signY * found[i].Y, 1e-6);
+        }
         Assert.Equal(0.9, shareX, 1e-6);
         Assert.Equal(0.1, shareY, 1e-6);
+        // Two points have one direction, and equal ones none.
+        Assert.All(PrincipalAxes.Project([points[0], points[2]]).Points, p => Assert.Equal(0, p.Y));
+        Assert.Equal((0.0, 0.0), (PrincipalAxes.Project([u, u, u]).ShareX, PrincipalAxes.Project([u, u, u]).Points[1].X));
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 // A subspace from two trained prompts, and a held-out task tuned inside it: the run files "msf" and "ist" one after the other.
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Tuning.Prompts;
@@ -85,6 +86,26 @@ public sealed class SubspaceRunTests : IDisposable
         RunConfig config = Config("x", Tasks("words-first"), $"\"method\": \"ist\", \"ist\": {{ \"subspace\": \"{Escaped(path)}\" }}");
         InvalidDataException e = Assert.Throws<InvalidDataException>(() => Run(config));
         Assert.Contains("the subspace is of model 'somebody-elses'", e.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>IPT's own names without a header: what model they are of is what the run says.</summary>
+    [Fact]
+    public void ASubspaceOfIptsCodeIsTunedIn()
+    {
+        string path = Path.Combine(_folder, "best-ckpt.safetensors");
+        var random = new Random(3);
+        SafetensorsWriter writer = new();
+        foreach ((string name, long rows, long columns) in ((string, long, long)[])[("module.prompt_W1.weight", 2, 384), ("module.prompt_W2.weight", 5, 2), ("module.prompt_W3.weight", 384, 5)])
+            writer.Add(name, new TensorShape(rows, columns), Enumerable.Range(0, (int)(rows * columns)).Select(_ => (float)random.NextDouble() - 0.5f).ToArray());
+        writer.Save(path);
+        RunConfig config = Config("ipt-code", Tasks("words-second"), $"\"method\": \"ist\", \"ist\": {{ \"subspace\": \"{Escaped(path)}\" }}, \"optimizer\": {{ \"name\": \"adamw\", \"learning_rate\": 0.1 }}");
+        Assert.Equal(StopReason.Steps, Run(config).Outcomes[0].Stopped);
+        Assert.Equal(3, PromptFile.Read(Path.Combine(config.Output, "best", "words-second-seed42")).Length);
+
+        string none = Path.Combine(_folder, "none.safetensors");
+        new SafetensorsWriter().Add("x", new TensorShape(1), new float[1]).Save(none);
+        InvalidDataException e = Assert.Throws<InvalidDataException>(() => Run(Config("none", Tasks("words-second"), $"\"method\": \"ist\", \"ist\": {{ \"subspace\": \"{Escaped(none)}\" }}")));
+        Assert.Contains("found no 'prompt_W1.weight' (or 'W1.weight') among 1 tensors", e.Message, StringComparison.Ordinal);
     }
 
     private RunConfig Msf(string name) => Config(
