@@ -73,7 +73,7 @@ internal static class GenerateCommand
 
             IEnumerable<string> texts = inputs.Read(parsed);
             using var progress = new ProgressLine("generating");
-            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount, longest, parsed.GetValue(verify), text => Console.Error.WriteLine($"iptnative: {text}"));
+            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount, longest, parsed.GetValue(verify));
             bool json = parsed.GetValue(asJson);
             using TextWriter output = StandardOutput.Open();
             long answered = 0;

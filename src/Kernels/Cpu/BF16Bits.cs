@@ -21,7 +21,7 @@ internal static unsafe class BF16Bits
     }
 
     /// <summary>Rounds <paramref name="n"/> values.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void Round(float* x, ushort* y, long n)
     {
         long i = 0;
@@ -41,7 +41,7 @@ internal static unsafe class BF16Bits
     }
 
     /// <summary>Makes floats what an operand of a bf16 product is: rounded, and subnormals zero of their sign, as VDPBF16PS takes them.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void ToOperandInPlace(float* x, long n)
     {
         uint* bits = (uint*)x;

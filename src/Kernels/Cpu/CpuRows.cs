@@ -75,7 +75,7 @@ internal static class CpuRows
     private struct ElementRows<TKernel>(TKernel kernel) : IRowKernel
         where TKernel : unmanaged, IElementKernel
     {
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public readonly void Rows<V>(long first, long end)
             where V : unmanaged, ISimd<V>
         {

@@ -8,7 +8,7 @@ namespace IptNative.Kernels.Cpu;
 internal static unsafe class RowMath
 {
     /// <summary>sum_i x_i y_i; exact products, double sums, one per lane: the order differs from a scalar loop by that alone.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static double Dot<V>(float* x, float* y, long n)
         where V : unmanaged, ISimd<V>
     {
@@ -31,7 +31,7 @@ internal static unsafe class RowMath
     }
 
     /// <summary>sum_i (w_i y_i) x_i; the inner product rounded to float first, as the gradient g = w dy is.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static double WeightedDot<V>(float* w, float* y, float* x, long n)
         where V : unmanaged, ISimd<V>
     {
@@ -54,7 +54,7 @@ internal static unsafe class RowMath
     }
 
     /// <summary>sum_i x_i.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static double Sum<V>(float* x, long n)
         where V : unmanaged, ISimd<V>
     {
@@ -77,7 +77,7 @@ internal static unsafe class RowMath
     }
 
     /// <summary>The largest x_i; NaN may or may not be found. -infinity where <paramref name="n"/> is 0.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static float Max<V>(float* x, long n)
         where V : unmanaged, ISimd<V>
     {
@@ -105,7 +105,7 @@ internal static unsafe class RowMath
     }
 
     /// <summary>y_i = e^(x_i - shift), and their sum. <paramref name="y"/> may be <paramref name="x"/>.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static double ExpShifted<V>(float* x, float shift, float* y, long n)
         where V : unmanaged, ISimd<V>
     {

@@ -7,7 +7,7 @@ namespace IptNative.Kernels.Cpu;
 internal static unsafe class Widening
 {
     /// <summary>Widens <paramref name="n"/> elements.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void ToF32<V>(void* source, DType type, float* target, long n)
         where V : unmanaged, ISimd<V>
     {

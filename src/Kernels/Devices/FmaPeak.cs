@@ -2,6 +2,7 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Devices;
 
@@ -62,7 +63,7 @@ public static class FmaPeak
     {
         private TVector _result;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public void Invoke(int task, int worker)
         {
             TVector x = TOps.Create(0.999f), y = TOps.Create(0.001f);

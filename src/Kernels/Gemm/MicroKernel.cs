@@ -1,5 +1,6 @@
 // The contract of the innermost loop of the matrix product, and the version for machines without vectors.
 using System.Runtime.CompilerServices;
+using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
 
@@ -46,7 +47,7 @@ internal readonly unsafe struct MicroKernelScalar : IMicroKernel
 
     public static int EdgeColumns => 4;
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void Tile(bool edgeRows, bool edgeColumns, int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         int rows = edgeRows ? EdgeRows : Rows, columns = edgeColumns ? EdgeColumns : Columns;

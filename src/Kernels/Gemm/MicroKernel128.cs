@@ -2,6 +2,7 @@
 // Accumulators are named locals because the JIT keeps those in registers and spills anything indexed; the regular shape is deliberate.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
 
@@ -52,7 +53,7 @@ internal readonly unsafe struct MicroKernel128 : IMicroKernel
         x.Store(c);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile4x8(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector128<float> c0x = Vector128<float>.Zero, c0y = Vector128<float>.Zero;
@@ -82,7 +83,7 @@ internal readonly unsafe struct MicroKernel128 : IMicroKernel
         Store(c + 3 * ldc, c3x, c3y, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile4x4(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector128<float> c0x = Vector128<float>.Zero;
@@ -108,7 +109,7 @@ internal readonly unsafe struct MicroKernel128 : IMicroKernel
         Store(c + 3 * ldc, c3x, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile2x8(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector128<float> c0x = Vector128<float>.Zero, c0y = Vector128<float>.Zero;
@@ -128,7 +129,7 @@ internal readonly unsafe struct MicroKernel128 : IMicroKernel
         Store(c + ldc, c1x, c1y, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile2x4(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector128<float> c0x = Vector128<float>.Zero;

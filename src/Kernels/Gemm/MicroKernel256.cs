@@ -3,6 +3,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
 
@@ -64,7 +65,7 @@ internal readonly unsafe struct MicroKernel256 : IMicroKernel
         x.Store(c);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile6x16(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector256<float> c0x = Vector256<float>.Zero, c0y = Vector256<float>.Zero;
@@ -105,7 +106,7 @@ internal readonly unsafe struct MicroKernel256 : IMicroKernel
         Store(c + 5 * ldc, c5x, c5y, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile6x8(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector256<float> c0x = Vector256<float>.Zero;
@@ -140,7 +141,7 @@ internal readonly unsafe struct MicroKernel256 : IMicroKernel
         Store(c + 5 * ldc, c5x, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile2x16(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector256<float> c0x = Vector256<float>.Zero, c0y = Vector256<float>.Zero;
@@ -160,7 +161,7 @@ internal readonly unsafe struct MicroKernel256 : IMicroKernel
         Store(c + ldc, c1x, c1y, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile2x8(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector256<float> c0x = Vector256<float>.Zero;

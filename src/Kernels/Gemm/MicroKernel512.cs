@@ -3,6 +3,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
 
@@ -64,7 +65,7 @@ internal readonly unsafe struct MicroKernel512 : IMicroKernel
         x.Store(c);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile12x32(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector512<float> c0x = Vector512<float>.Zero, c0y = Vector512<float>.Zero;
@@ -135,7 +136,7 @@ internal readonly unsafe struct MicroKernel512 : IMicroKernel
         Store(c + 11 * ldc, c11x, c11y, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile12x16(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector512<float> c0x = Vector512<float>.Zero;
@@ -194,7 +195,7 @@ internal readonly unsafe struct MicroKernel512 : IMicroKernel
         Store(c + 11 * ldc, c11x, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile4x32(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector512<float> c0x = Vector512<float>.Zero, c0y = Vector512<float>.Zero;
@@ -224,7 +225,7 @@ internal readonly unsafe struct MicroKernel512 : IMicroKernel
         Store(c + 3 * ldc, c3x, c3y, scale, accumulate);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static void Tile4x16(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {
         Vector512<float> c0x = Vector512<float>.Zero;

@@ -22,7 +22,7 @@ internal static unsafe class Packing
     /// <param name="valid">Columns that exist, 1 to <paramref name="width"/>.</param>
     /// <param name="width">Columns of the panel.</param>
     /// <param name="panel">Receives kc * width floats.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void AcrossRows<TSource>(TSource source, long k0, long i0, int kc, int valid, int width, float* panel)
         where TSource : unmanaged, IPackSource<TSource>
     {
@@ -70,11 +70,26 @@ internal static unsafe class Packing
     /// <param name="valid">Rows that exist, 1 to <paramref name="width"/>.</param>
     /// <param name="width">Rows of the panel.</param>
     /// <param name="panel">Receives kc * width floats.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void AlongRows<TSource>(TSource source, long i0, long k0, int kc, int valid, int width, float* panel)
         where TSource : unmanaged, IPackSource<TSource>
     {
         int i = 0;
+        if (Vector512.IsHardwareAccelerated)
+        {
+            // Whole cache lines at once, where four rows at a time write quarters of them.
+            for (; i + 16 <= valid; i += 16)
+            {
+                int k = 0;
+                for (; k + 16 <= kc; k += 16)
+                    Transpose16.Store(new Rows16<TSource>(source, i0 + i, k0 + k), panel + (long)k * width + i, width);
+                for (; k < kc; k++)
+                {
+                    for (int row = i; row < i + 16; row++)
+                        source.Load<F32x1>(i0 + row, k0 + k).Store(panel + (long)k * width + row);
+                }
+            }
+        }
         if (Sse.IsSupported)
         {
             for (; i + 4 <= valid; i += 4)
@@ -147,6 +162,13 @@ internal static unsafe class Packing
         StoreLanes(Avx512F.UnpackHigh(low01, low23).AsSingle(), to + stride, stride);
         StoreLanes(Avx512F.UnpackLow(high01, high23).AsSingle(), to + 2 * stride, stride);
         StoreLanes(Avx512F.UnpackHigh(high01, high23).AsSingle(), to + 3 * stride, stride);
+    }
+
+    private readonly struct Rows16<TSource>(TSource source, long row, long column) : IRowsOf16
+        where TSource : unmanaged, IPackSource<TSource>
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public Vector512<float> Row(int r) => Sixteen(source, row + r, column);
     }
 
     // The lane structs hold nothing but their register.

@@ -1,6 +1,7 @@
 // What every packed product does with one block: lay the operands out in panels, multiply them. Which blocks, in which order and on which
 // thread is the caller's business (GemmBodies.cs, PackedAttention.Cpu.cs).
 using System.Runtime.CompilerServices;
+using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
 
@@ -63,7 +64,7 @@ internal static unsafe class Panels
     /// <param name="alpha">Factor.</param>
     /// <param name="accumulate">Add to C; overwrite it otherwise.</param>
     [SkipLocalsInit]
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void Multiply<TKernel>(int rows, int columns, int kc, float* a, int packed, int first, float* b, float* c, long ldc, float alpha, bool accumulate)
         where TKernel : struct, IMicroKernel
     {

@@ -87,7 +87,7 @@ public static partial class AdafactorUpdate
             public long Columns;
             public AdafactorCoefficients K;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<T>(long first, long end)
                 where T : unmanaged, ISimd<T>
             {
@@ -135,7 +135,7 @@ public static partial class AdafactorUpdate
             public float Divisor;
             public AdafactorCoefficients K;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<T>(long first, long end)
                 where T : unmanaged, ISimd<T>
             {
@@ -176,7 +176,7 @@ public static partial class AdafactorUpdate
             public double* Sums;
             public long TotalRows, Columns;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<T>(long first, long end)
                 where T : unmanaged, ISimd<T>
             {
@@ -216,7 +216,7 @@ public static partial class AdafactorUpdate
             public float Divisor;
             public AdafactorCoefficients K;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<T>(long first, long end)
                 where T : unmanaged, ISimd<T>
             {
@@ -229,7 +229,7 @@ public static partial class AdafactorUpdate
                 }
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly double Squares<T>(long row)
                 where T : unmanaged, ISimd<T>
             {
@@ -254,7 +254,7 @@ public static partial class AdafactorUpdate
                 return sum;
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Move<T>(long row)
                 where T : unmanaged, ISimd<T>
             {

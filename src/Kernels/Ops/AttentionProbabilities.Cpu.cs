@@ -44,7 +44,7 @@ public static partial class AttentionProbabilities
             public int H, Tq, Tk;
             public bool Causal, ByDistance;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -76,7 +76,7 @@ public static partial class AttentionProbabilities
             }
 
             // Returns the largest sum; -infinity where nothing is visible.
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private static float Add<V>(float* s, float* bias, float* mask, long n)
                 where V : unmanaged, ISimd<V>
             {
@@ -112,7 +112,7 @@ public static partial class AttentionProbabilities
             public float* P, Dp, Ds;
             public int Tk;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

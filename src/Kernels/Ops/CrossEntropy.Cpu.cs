@@ -76,7 +76,7 @@ public static partial class CrossEntropy
             public long Vocabulary;
             public TokenLoss Options;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -107,7 +107,7 @@ public static partial class CrossEntropy
             }
 
             // sum_v e^(x_v - max), the maximum found on the way, and sum_v x_v where smoothing needs it.
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly double SumExp<V>(float* x, out float max, out double total)
                 where V : unmanaged, ISimd<V>
             {
@@ -132,7 +132,7 @@ public static partial class CrossEntropy
                 return sum;
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Gradient<V>(float* x, float max, float scale, float uniform)
                 where V : unmanaged, ISimd<V>
             {

@@ -38,7 +38,7 @@ public static unsafe class Dequantisation
         public float* Y;
         public long Width;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public readonly void Rows<V>(long first, long end)
             where V : unmanaged, ISimd<V>
         {

@@ -68,7 +68,7 @@ public static partial class EmbeddingGather
             public float* Y;
             public long D;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

@@ -93,7 +93,7 @@ public static class FastfoodProjection
         public float Scale;
         public bool Backward;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public readonly void Rows<V>(long first, long end)
             where V : unmanaged, ISimd<V>
         {
@@ -107,7 +107,7 @@ public static class FastfoodProjection
             }
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         private readonly void RowForward<V>(float* u, float* v, float* z, float* y)
             where V : unmanaged, ISimd<V>
         {
@@ -122,7 +122,7 @@ public static class FastfoodProjection
                 y[i] = Scale * v[i];
         }
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         private readonly void RowBackward<V>(float* u, float* v, float* dy, float* dz)
             where V : unmanaged, ISimd<V>
         {

@@ -59,7 +59,7 @@ public static class GramMatrix
         public int Width;
         public double* Results;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public readonly void Rows<V>(long first, long end)
             where V : unmanaged, ISimd<V>
         {

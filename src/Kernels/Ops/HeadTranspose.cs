@@ -75,7 +75,7 @@ public static partial class HeadTranspose
             public float* X, Y;
             public long Outer, Inner, K;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

@@ -80,7 +80,7 @@ public static class OuterProductAdamW
             public int Count, Height, Columns, Chunks;
             public float Scale;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -101,7 +101,7 @@ public static class OuterProductAdamW
             }
 
             // Four rows by two registers: eight sums in flight hide the latency of the fused product.
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Tile<V>(float* tile, long row, int column, int width)
                 where V : unmanaged, ISimd<V>
             {
@@ -142,7 +142,7 @@ public static class OuterProductAdamW
             }
 
             // Columns [from, width) of one row.
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Line<V>(float* tile, long row, int column, int from, int width)
                 where V : unmanaged, ISimd<V>
             {
@@ -164,7 +164,7 @@ public static class OuterProductAdamW
                 return sum * V.Broadcast(Scale);
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Apply<V>(float* tile, long at, int width)
                 where V : unmanaged, ISimd<V>
             {

@@ -21,7 +21,7 @@ public static partial class PackedAttention
         /// <param name="visible">Every query sees keys 0 to visible - 1, query j those to visible - 1 + j.</param>
         /// <param name="numbers">0, 1, 2, ... for as many as there are queries.</param>
         /// <param name="scale">Receives 1 / sum e for each query.</param>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public static void Forward<V>(float* s, int width, int keys, float* bias, int visible, float* numbers, float* scale)
             where V : unmanaged, ISimd<V>
         {
@@ -92,7 +92,7 @@ public static partial class PackedAttention
         /// <param name="width">Queries across, a multiple of the lanes.</param>
         /// <param name="keys">Keys down.</param>
         /// <param name="scale">Forward's.</param>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public static void Backward<V>(float* e, float* dp, int width, int keys, float* scale)
             where V : unmanaged, ISimd<V>
         {
@@ -127,7 +127,7 @@ public static partial class PackedAttention
         /// <param name="width">Queries across, a multiple of the lanes.</param>
         /// <param name="rows">Rows down.</param>
         /// <param name="scale">For each query.</param>
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public static void Scale<V>(float* x, int width, int rows, float* scale)
             where V : unmanaged, ISimd<V>
         {

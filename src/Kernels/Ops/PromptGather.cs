@@ -203,7 +203,7 @@ public static partial class PromptGather
             public long B, Stride, D;
             public bool Accumulate;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -222,7 +222,7 @@ public static partial class PromptGather
                 }
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Add<V>(float* target, float* source)
                 where V : unmanaged, ISimd<V>
             {

@@ -200,7 +200,7 @@ public static partial class Reductions
             public long Elements, Part;
             public double* Results;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -217,7 +217,7 @@ public static partial class Reductions
                 }
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private static double MaxAbs<V>(float* x, long n)
                 where V : unmanaged, ISimd<V>
             {
@@ -249,7 +249,7 @@ public static partial class Reductions
                 return best;
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private static double FirstNonFinite<V>(float* x, long start, long n)
                 where V : unmanaged, ISimd<V>
             {

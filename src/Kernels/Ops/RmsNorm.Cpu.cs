@@ -47,7 +47,7 @@ public static partial class RmsNorm
             public long D;
             public float Epsilon;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -62,7 +62,7 @@ public static partial class RmsNorm
             public long D;
             public float Epsilon;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {
@@ -87,7 +87,7 @@ public static partial class RmsNorm
                 }
             }
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             private readonly void Add<V>(float* x, float* delta, float* sum)
                 where V : unmanaged, ISimd<V>
             {
@@ -105,7 +105,7 @@ public static partial class RmsNorm
             public long D;
             public bool Accumulate;
 
-            [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+            [MethodImpl(Jit.Loop)]
             public readonly void Rows<V>(long first, long end)
                 where V : unmanaged, ISimd<V>
             {

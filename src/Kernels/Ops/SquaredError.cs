@@ -73,7 +73,7 @@ public static class SquaredError
         public long N;
         public double* Loss;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public readonly void Rows<V>(long first, long end)
             where V : unmanaged, ISimd<V>
         {
@@ -108,7 +108,7 @@ public static class SquaredError
         public float* X, Y, Dx, W;
         public long N;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public readonly void Rows<V>(long first, long end)
             where V : unmanaged, ISimd<V>
         {

@@ -35,7 +35,7 @@ public static class WalshHadamard
     }
 
     /// <summary>One row, by the calling thread.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     internal static unsafe void Row<V>(float* x, long n)
         where V : unmanaged, ISimd<V>
     {
@@ -48,7 +48,7 @@ public static class WalshHadamard
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     private static unsafe void Stage<V>(float* x, long n, long half)
         where V : unmanaged, ISimd<V>
     {
@@ -69,7 +69,7 @@ public static class WalshHadamard
         public float* X;
         public long N;
 
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        [MethodImpl(Jit.Loop)]
         public readonly void Rows<V>(long first, long end)
             where V : unmanaged, ISimd<V>
         {

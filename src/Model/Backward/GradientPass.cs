@@ -40,7 +40,6 @@ public sealed unsafe class GradientPass : IDisposable
     private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
     private readonly GradientOptions _options;
-    private readonly BlockWeights _weights;
     private readonly T5Layers _layers;
     private readonly T5Backward _backward;
     private readonly LossHead _head;
@@ -69,10 +68,11 @@ public sealed unsafe class GradientPass : IDisposable
         _checkpoint = checkpoint;
         _model = model;
         _options = options;
-        _weights = new BlockWeights(model.Device, checkpoint);
+        _layers = model.Layers;
         if (options.Weights == WeightResidence.Resident)
-            _weights.ReadAll();
-        _layers = new T5Layers(_weights) { Stream = options.Weights == WeightResidence.Streamed ? new WeightStream(checkpoint) : null };
+            _layers.Weights.ReadAll();
+        // Generating, between two passes, streams as well then.
+        _layers.Stream = options.Weights == WeightResidence.Streamed ? new WeightStream(checkpoint) : null;
         _backward = new T5Backward(_layers);
         _head = new LossHead(_layers);
         _inputs = new PackedInputs(model.Device, model.Config);
@@ -166,8 +166,7 @@ public sealed unsafe class GradientPass : IDisposable
         _dencoder.Dispose();
         _inputs.Dispose();
         _head.Dispose();
-        _layers.Dispose();
-        _weights.Dispose();
+        _layers.Stream = null;
     }
 
     private void Run(ITapedForward forward, T5Batch batch, PromptTable? prompts, ReadOnlySpan<int> groups, ReadOnlySpan<double> tokenWeights, Span<double> groupLoss, Tensor dprompts, Action<string, Tensor>? visit)
@@ -209,7 +208,7 @@ public sealed unsafe class GradientPass : IDisposable
             _backward.Run(forward.Decoder, _inputs.Targets, forward.Encoder, _inputs.Sources, forward.EncoderOutput, ddecoder, dencoder, visit);
             InputGradient = dencoder;
             if (!dprompts.IsEmpty && prompts is { Rows: > 0 })
-                PromptGather.BackwardPackedAccumulate(_model.Device, _inputs.Places, dencoder, dprompts, prompts.Rows, batch.Count, _inputs.Sources.Rows, d);
+                PromptGather.BackwardPackedAccumulate(_model.Device, _inputs.Places, dencoder, dprompts, prompts.Rows, _inputs.PlaceCount, _inputs.Sources.Rows, d);
         }
         BackwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }

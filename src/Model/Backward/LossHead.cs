@@ -3,7 +3,6 @@ using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Blocks;
-using IptNative.Model.Config;
 using IptNative.Model.Forward;
 using static IptNative.Model.Blocks.BlockScratch;
 
@@ -25,8 +24,6 @@ public static class LossChunk
 internal sealed class LossHead(T5Layers layers) : IDisposable
 {
     private readonly GrowingBuffer _logits = new(layers.Device, DType.F32, "logits");
-    private readonly Tensor _lmHead = layers.Weights.Matrix(layers.Config.TieWordEmbeddings ? T5Parameters.Shared : T5Parameters.LmHead);
-    private readonly float _scale = layers.Config.TieWordEmbeddings ? 1 / MathF.Sqrt(layers.Config.DModel) : 1;
 
     /// <summary>Losses, and dx where it is wanted.</summary>
     /// <param name="x">f32 [RT, D], the decoder's output before its final norm.</param>
@@ -50,7 +47,7 @@ internal sealed class LossHead(T5Layers layers) : IDisposable
         {
             int count = Math.Min(most, rows - first);
             Tensor logits = _logits.Take((long)count * v);
-            Gemm.Run(device, new GemmArgs { A = n.Slice((long)first * d, (long)count * d), B = _lmHead, C = logits, M = count, N = v, K = d, TransB = true, Alpha = _scale });
+            Gemm.Run(device, new GemmArgs { A = n.Slice((long)first * d, (long)count * d), B = layers.LmHead, C = logits, M = count, N = v, K = d, TransB = true, Alpha = layers.LmScale });
             Tensor label = labels.Slice(first, count), losses = loss.Slice(first, count);
             if (dx.IsEmpty)
             {
@@ -58,7 +55,7 @@ internal sealed class LossHead(T5Layers layers) : IDisposable
                 continue;
             }
             CrossEntropy.ForwardBackwardInPlace(device, logits, label, weights.Slice(first, count), losses, count, v, options);
-            Gemm.Run(device, new GemmArgs { A = logits, B = _lmHead, C = dx.Slice((long)first * d, (long)count * d), M = count, N = d, K = v, Alpha = _scale });
+            Gemm.Run(device, new GemmArgs { A = logits, B = layers.LmHead, C = dx.Slice((long)first * d, (long)count * d), M = count, N = d, K = v, Alpha = layers.LmScale });
         }
         if (!dx.IsEmpty)
             RmsNorm.Backward(device, x, layers.DecoderNorm, r, dx, dx, rows, d);

@@ -12,16 +12,16 @@ namespace IptNative.Model.Backward;
 internal sealed class NativeForward : ITapedForward
 {
     private readonly T5Layers _layers;
-    private readonly Activations _activations;
+    private readonly Activations? _activations;
     private readonly Tensor _shared;
     private readonly StackMemory _encoderMemory;
     private readonly StackMemory _decoderMemory;
     private readonly GrowingBuffer _output;
 
     /// <param name="layers">The model's sublayers.</param>
-    /// <param name="activations">What is kept.</param>
+    /// <param name="activations">What is kept; null: nothing, for <see cref="Encode"/> alone.</param>
     /// <param name="tape">Type of what is kept inside sublayers: f32 or bf16.</param>
-    public NativeForward(T5Layers layers, Activations activations, DType tape = DType.F32)
+    public NativeForward(T5Layers layers, Activations? activations, DType tape = DType.F32)
     {
         _layers = layers;
         _activations = activations;
@@ -45,22 +45,11 @@ internal sealed class NativeForward : ITapedForward
     {
         T5Config config = _layers.Config;
         RaggedRows sources = inputs.Sources, targets = inputs.Targets;
-        _encoderMemory.Lay(_activations, sources.Rows, sources.Rows);
-        Tensor x = Encoder[0, 0].Input;
+        Tensor x = EncoderInput(sources);
         EmbeddingGather.Forward(_layers.Device, _shared, inputs.Ids, x, sources.Rows, config.VocabSize, config.DModel);
         if (prompts is { Rows: > 0 })
-            PromptGather.ForwardPacked(_layers.Device, prompts.Values, inputs.Places, x, prompts.Rows, sources.Examples, sources.Rows, config.DModel);
-        _layers.Stream?.LeaveEmbeddings();
-        for (int i = 0; i < _layers.Encoder.Length; i++)
-        {
-            _layers.Enter(i, i + 1);
-            Tensor y = _encoderMemory.Output(i, 0);
-            _layers.Encoder[i].Self.Forward(x, sources, default, sources, _layers.EncoderBias, y, Encoder[i, 0]);
-            x = _encoderMemory.Output(i, 1);
-            _layers.Encoder[i].Ff.Forward(y, x, sources.Rows, Encoder[i, 1]);
-        }
-        EncoderOutput = _output.Take((long)sources.Rows * config.DModel);
-        RmsNorm.Forward(_layers.Device, x, _layers.EncoderNorm, default, EncoderOutput, sources.Rows, config.DModel, config.LayerNormEpsilon);
+            PromptGather.ForwardPacked(_layers.Device, prompts.Values, inputs.Places, x, prompts.Rows, inputs.PlaceCount, sources.Rows, config.DModel);
+        Encode(sources);
 
         _decoderMemory.Lay(_activations, targets.Rows, sources.Rows);
         x = Decoder[0, 0].Input;
@@ -76,6 +65,31 @@ internal sealed class NativeForward : ITapedForward
             x = _decoderMemory.Output(i, 2);
             _layers.Decoder[i].Ff.Forward(z, x, targets.Rows, Decoder[i, 2]);
         }
+    }
+
+    /// <summary>Where the encoder's input of a batch goes: f32 [R, D].</summary>
+    public Tensor EncoderInput(RaggedRows sources)
+    {
+        _encoderMemory.Lay(_activations, sources.Rows, sources.Rows);
+        return Encoder[0, 0].Input;
+    }
+
+    /// <summary>The encoder, from <see cref="EncoderInput"/> to <see cref="EncoderOutput"/>.</summary>
+    public void Encode(RaggedRows sources)
+    {
+        T5Config config = _layers.Config;
+        _layers.Stream?.LeaveEmbeddings();
+        Tensor x = Encoder[0, 0].Input;
+        for (int i = 0; i < _layers.Encoder.Length; i++)
+        {
+            _layers.Enter(i, i + 1);
+            Tensor y = _encoderMemory.Output(i, 0);
+            _layers.Encoder[i].Self.Forward(x, sources, default, sources, _layers.EncoderBias, y, Encoder[i, 0]);
+            x = _encoderMemory.Output(i, 1);
+            _layers.Encoder[i].Ff.Forward(y, x, sources.Rows, Encoder[i, 1]);
+        }
+        EncoderOutput = _output.Take((long)sources.Rows * config.DModel);
+        RmsNorm.Forward(_layers.Device, x, _layers.EncoderNorm, default, EncoderOutput, sources.Rows, config.DModel, config.LayerNormEpsilon);
     }
 
     public void Dispose()
@@ -105,7 +119,7 @@ internal sealed class NativeForward : ITapedForward
             }
         }
 
-        public void Lay(Activations activations, int rows, int memoryRows)
+        public void Lay(Activations? activations, int rows, int memoryRows)
         {
             T5Config config = layers.Config;
             _elements = (long)rows * config.DModel;
@@ -115,7 +129,7 @@ internal sealed class NativeForward : ITapedForward
                 int sublayer = i % tape.SublayersPerBlock;
                 ref SublayerTape to = ref tape[i / tape.SublayersPerBlock, sublayer];
                 to = default;
-                if (sublayer == 0 || activations != Activations.Blocks)
+                if (i == 0 || activations is { } kept && (sublayer == 0 || kept != Activations.Blocks))
                     to.Input = Take(i, 0, _elements);
                 if (activations != Activations.Full)
                     continue;

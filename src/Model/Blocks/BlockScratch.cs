@@ -23,9 +23,13 @@ internal sealed class BlockScratch(ComputeDevice device) : IDisposable
         DInner,
         Sublayer0,
         Sublayer1,
+        Scores,
     }
 
     public ComputeDevice Device => device;
+
+    /// <summary>Precision of the linear layers' products; null: the device's. Training takes the device's, generated answers are always float32.</summary>
+    public ComputeType? Compute { get; set; }
 
     /// <summary>Bytes held.</summary>
     public long Bytes
@@ -49,7 +53,7 @@ internal sealed class BlockScratch(ComputeDevice device) : IDisposable
         {
             held?.Dispose();
             held = null;
-            held = device.Allocate(DType.F32, elements, $"scratch '{slot}' of the backward pass");
+            held = device.Allocate(DType.F32, elements, $"scratch '{slot}' of a sublayer");
         }
         return held.Tensor.Slice(0, elements);
     }

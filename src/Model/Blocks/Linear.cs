@@ -8,13 +8,13 @@ namespace IptNative.Model.Blocks;
 /// <remarks>Shapes: x, dx: [rows, inner];  y, dy: [rows, outer];  W: [outer, inner], f32, bf16, f16, or i8 or u4 with scales.</remarks>
 internal static class Linear
 {
-    /// <summary>y = x W^T.</summary>
-    public static void Forward(ComputeDevice device, Tensor x, Tensor w, Tensor y, int rows, int inner, int outer) =>
-        Gemm.Run(device, new GemmArgs { A = x, B = w, C = y, M = rows, N = outer, K = inner, TransB = true });
+    /// <summary>y = x W^T, in the precision that <paramref name="on"/> asks for.</summary>
+    public static void Forward(BlockScratch on, Tensor x, Tensor w, Tensor y, int rows, int inner, int outer) =>
+        Gemm.Run(on.Device, new GemmArgs { A = x, B = w, C = y, M = rows, N = outer, K = inner, TransB = true, Compute = on.Compute });
 
     /// <summary>y += x W^T: the residual add costs no pass of its own.</summary>
-    public static void ForwardAccumulate(ComputeDevice device, Tensor x, Tensor w, Tensor y, int rows, int inner, int outer) =>
-        Gemm.Run(device, new GemmArgs { A = x, B = w, C = y, M = rows, N = outer, K = inner, TransB = true, Accumulate = true });
+    public static void ForwardAccumulate(BlockScratch on, Tensor x, Tensor w, Tensor y, int rows, int inner, int outer) =>
+        Gemm.Run(on.Device, new GemmArgs { A = x, B = w, C = y, M = rows, N = outer, K = inner, TransB = true, Accumulate = true, Compute = on.Compute });
 
     /// <summary>dx = dy W. forward: y = x W^T.</summary>
     public static void Backward(ComputeDevice device, Tensor dy, Tensor w, Tensor dx, int rows, int inner, int outer) =>

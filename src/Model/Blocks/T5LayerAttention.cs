@@ -28,7 +28,7 @@ internal enum AttentionKind
 ///           dx = dy + RMSNorm's vjp of dn;  cross: dm += dk Wk + dv Wv.  c itself is not needed: Wo is frozen.
 /// Shapes    x, y, dy: [R, D] packed rows;  m: [Rm, D];  q, k, v: [R or Rm, H*K];  p is never whole (PackedAttention).
 /// </remarks>
-internal sealed class T5LayerAttention
+internal sealed partial class T5LayerAttention
 {
     private readonly BlockScratch _scratch;
     private readonly T5Config _config;
@@ -72,8 +72,7 @@ internal sealed class T5LayerAttention
         // Where nothing keeps the queries there, the context takes their place.
         Tensor context = SublayerTape.IsWritten(keep.Query) ? _scratch.Take(Slot.Context, q.Elements) : q;
         PackedAttention.Forward(device, q, k, v, Bias(bias, rows), context, rows.Offsets, memoryRows.Offsets, _config.NumHeads, _config.DKv, _kind == AttentionKind.DecoderSelf);
-        Elementwise.Copy(device, x, y, x.Elements);
-        Linear.ForwardAccumulate(device, context, _o, y, rows.Rows, _config.InnerDim, _config.DModel);
+        Leave(context, x, y, rows.Rows);
     }
 
     /// <summary>Turns the gradient of y into the gradient of x, in place; cross-attention adds the encoder output's gradient to dmemory.</summary>
@@ -132,18 +131,33 @@ internal sealed class T5LayerAttention
     {
         ComputeDevice device = _scratch.Device;
         int d = _config.DModel, inner = _config.InnerDim;
-        Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
-        RmsNorm.Forward(device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
+        Tensor n = Queries(x, rows, keep.Query, out q);
         Tensor m = _kind == AttentionKind.Cross ? memory : n;
-        q = SublayerTape.Place(_scratch, keep.Query, Slot.Query, (long)rows * inner);
         k = SublayerTape.Place(_scratch, keep.Key, Slot.Key, (long)memoryRows * inner);
         v = SublayerTape.Place(_scratch, keep.Value, Slot.Value, (long)memoryRows * inner);
-        Linear.Forward(device, n, _q, q, rows, d, inner);
-        Linear.Forward(device, m, _k, k, memoryRows, d, inner);
-        Linear.Forward(device, m, _v, v, memoryRows, d, inner);
-        SublayerTape.Keep(device, q, keep.Query);
+        Linear.Forward(_scratch, m, _k, k, memoryRows, d, inner);
+        Linear.Forward(_scratch, m, _v, v, memoryRows, d, inner);
         SublayerTape.Keep(device, k, keep.Key);
         SublayerTape.Keep(device, v, keep.Value);
+    }
+
+    // n = RMSNorm(x); q from n. The inverse RMS stays in its slot.
+    private Tensor Queries(Tensor x, int rows, Tensor keep, out Tensor q)
+    {
+        int d = _config.DModel, inner = _config.InnerDim;
+        Tensor n = _scratch.Take(Slot.Norm, (long)rows * d);
+        RmsNorm.Forward(_scratch.Device, x, _norm, _scratch.Take(Slot.InverseRms, rows), n, rows, d, _config.LayerNormEpsilon);
+        q = SublayerTape.Place(_scratch, keep, Slot.Query, (long)rows * inner);
+        Linear.Forward(_scratch, n, _q, q, rows, d, inner);
+        SublayerTape.Keep(_scratch.Device, q, keep);
+        return n;
+    }
+
+    // y = x + context Wo^T.
+    private void Leave(Tensor context, Tensor x, Tensor y, int rows)
+    {
+        Elementwise.Copy(_scratch.Device, x, y, x.Elements);
+        Linear.ForwardAccumulate(_scratch, context, _o, y, rows, _config.InnerDim, _config.DModel);
     }
 
     private DistanceBias Bias(PositionBias bias, RaggedRows rows) => _kind == AttentionKind.Cross ? default : bias.ByDistance(rows.MaxLength);

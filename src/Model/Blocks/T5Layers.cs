@@ -29,6 +29,8 @@ internal sealed class T5Layers : IDisposable
         }
         EncoderBias = new PositionBias(weights, "encoder", bidirectional: true);
         DecoderBias = new PositionBias(weights, "decoder", bidirectional: false);
+        LmHead = weights.Matrix(config.TieWordEmbeddings ? T5Parameters.Shared : T5Parameters.LmHead);
+        LmScale = config.TieWordEmbeddings ? 1 / MathF.Sqrt(config.DModel) : 1;
         EncoderNorm = weights.Vector("encoder.final_layer_norm.weight");
         DecoderNorm = weights.Vector("decoder.final_layer_norm.weight");
     }
@@ -50,7 +52,13 @@ internal sealed class T5Layers : IDisposable
     public PositionBias DecoderBias { get; }
 
     /// <summary>Brings weights in block by block; null where all of them may stay.</summary>
-    public WeightStream? Stream { get; init; }
+    public WeightStream? Stream { get; set; }
+
+    /// <summary>[V, D], the embedding where the head is tied.</summary>
+    public Tensor LmHead { get; }
+
+    /// <summary>Factor of the logits: d_model^-0.5 where the head is tied.</summary>
+    public float LmScale { get; }
 
     /// <summary>f32 [D].</summary>
     public Tensor EncoderNorm { get; }

@@ -1,4 +1,6 @@
 // Giving back the positions that only finished texts needed. Not: the step itself.
+using IptNative.Kernels.Devices;
+
 namespace IptNative.Model.Forward;
 
 internal sealed unsafe partial class CachedStepDecoder
@@ -30,14 +32,15 @@ internal sealed unsafe partial class CachedStepDecoder
             Copy(from + (nint)(b * oldBytes), to + (nint)(b * newBytes), newBytes);
     }
 
-    private static int[] SourceLengths(EncodedBatch encoded)
+    // Positions before the padding of each text.
+    internal static int[] SourceLengths(Tensor readable, int texts, int source)
     {
-        int[] lengths = new int[encoded.Batch];
-        int* mask = (int*)encoded.Mask.Address;
+        int[] lengths = new int[texts];
+        int* mask = (int*)readable.Address;
         for (int b = 0; b < lengths.Length; b++)
         {
-            int length = encoded.SourceLength;
-            while (length > 1 && mask[(long)b * encoded.SourceLength + length - 1] == 0)
+            int length = source;
+            while (length > 1 && mask[(long)b * source + length - 1] == 0)
                 length--;
             lengths[b] = length;
         }

@@ -3,7 +3,6 @@ using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Decoding;
-using IptNative.Model.Onnx.Graph;
 
 namespace IptNative.Model.Forward;
 
@@ -18,13 +17,15 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
     private const int FirstCapacity = 16;
 
     private readonly FrozenT5 _model;
-    private readonly GraphBinding _step;
+    private readonly IStepPasses _passes;
+    private readonly StepTensors _step;
     private readonly GrowingBuffer[] _cross;
     private readonly GrowingBuffer[] _crossSpare;
     private readonly GrowingBuffer[] _past;
     private readonly GrowingBuffer[] _present;
     private readonly GrowingBuffer _mask;
     private readonly GrowingBuffer _maskSpare;
+    private readonly GrowingBuffer _lengths;
     private readonly GrowingBuffer _ids;
     private readonly GrowingBuffer _embeds;
     private readonly GrowingBuffer _logits;
@@ -47,7 +48,7 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         _textOfRow = new int[Rows];
         for (int r = 0; r < Rows; r++)
             _textOfRow[r] = r / beams;
-        _sourceOfText = SourceLengths(encoded);
+        _sourceOfText = SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength);
 
         CpuDevice device = model.Device;
         int kinds = 2 * model.Config.NumDecoderLayers;
@@ -57,6 +58,7 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         _present = Buffers("self attention cache");
         _mask = new GrowingBuffer(device, DType.I32, "attention mask");
         _maskSpare = new GrowingBuffer(device, DType.I32, "attention mask");
+        _lengths = new GrowingBuffer(device, DType.I32, "source lengths");
         _ids = new GrowingBuffer(device, DType.I32, "decoder input ids");
         _embeds = new GrowingBuffer(device, DType.F32, "decoder input embeddings");
         _logits = new GrowingBuffer(device, DType.F32, "logits");
@@ -64,14 +66,11 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         _biasByDistance = new GrowingBuffer(device, DType.F32, "decoder position bias");
 
         Copy(encoded.Mask.Address, _mask.Take((long)_texts * _source).Address, (long)_texts * _source * sizeof(int));
-        using (GraphBinding cross = model.Session("cross").Bind())
-        {
-            cross.Input(T5RuntimeGraph.EncoderHidden, encoded.Hidden, _texts, _source, model.Config.DModel);
-            for (int i = 0; i < kinds; i++)
-                cross.Output(CrossName(i), _cross[i].Take(_texts * CrossRow), _texts, model.Config.NumHeads, _source, model.Config.DKv);
-            cross.Run();
-        }
-        _step = model.Session("step").Bind();
+        _step = new StepTensors(kinds);
+        for (int i = 0; i < kinds; i++)
+            _step.Cross[i] = _cross[i].Take(_texts * CrossRow);
+        _passes = model.StepPasses();
+        _passes.Remember(encoded.Hidden, _texts, _source, _step.Cross);
 
         GrowingBuffer[] Buffers(string purpose)
         {
@@ -100,32 +99,36 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
                 throw new ArgumentException($"decoding a step: found token {token}, expected 0 to vocab_size - 1 = {VocabSize - 1}.", nameof(tokens));
         }
 
+        _model.RequireUnchangedWeights();
         int H = _model.Config.NumHeads, K = _model.Config.DKv, D = _model.Config.DModel;
-        int beams = Rows / _texts;
+        _step.Texts = _texts;
+        _step.Beams = Rows / _texts;
+        _step.Source = _source;
+        _step.Length = _length;
         Tensor ids = _ids.Take(Rows);
         tokens.CopyTo(new Span<int>((void*)ids.Address, Rows));
         Tensor embeds = _embeds.Take((long)Rows * D);
         EmbeddingGather.Forward(_model.Device, _model.Shared, ids, embeds, Rows, VocabSize, D);
 
-        _step.Input(T5RuntimeGraph.InputsEmbeds, embeds, _texts, beams, D);
-        _step.Input(T5RuntimeGraph.KeyMask, _mask.Take((long)_texts * _source), _texts, _source);
-        _step.Input(T5RuntimeGraph.PositionBias, Bias(), 1, H, 1, _length + 1);
+        _step.Embeds = embeds;
+        _step.Mask = _mask.Take((long)_texts * _source);
+        _step.Lengths = _lengths.Take(_texts);
+        _sourceOfText.CopyTo(new Span<int>((void*)_step.Lengths.Address, _texts));
+        _step.Bias = Bias();
         long capacity = FirstCapacity;
         while (capacity < _length + 1)
             capacity *= 2;
         for (int i = 0; i < _past.Length; i++)
         {
             // Room for the capacity is taken, so that a buffer moves only when the cache doubles. A past of no steps still needs an address.
-            Tensor past = _past[i].Take(_length == 0 ? 1 : (long)Rows * H * _length * K);
+            _step.Past[i] = _past[i].Take(_length == 0 ? 1 : (long)Rows * H * _length * K);
             _present[i].Take(Rows * H * capacity * K);
-            Tensor present = _present[i].Take((long)Rows * H * (_length + 1) * K);
-            _step.Input(PastName(i), past, Rows, H, _length, K);
-            _step.Input(CrossName(i), _cross[i].Take(_texts * CrossRow), _texts, H, _source, K);
-            _step.Output(PresentName(i), present, Rows, H, _length + 1, K);
+            _step.Present[i] = _present[i].Take((long)Rows * H * (_length + 1) * K);
+            _step.Cross[i] = _cross[i].Take(_texts * CrossRow);
         }
         Tensor logits = _logits.Take((long)Rows * VocabSize);
-        _step.Output(T5RuntimeGraph.Logits, logits, _texts, beams, VocabSize);
-        _step.Run();
+        _step.Logits = logits;
+        _passes.Step(_step);
 
         for (int i = 0; i < _past.Length; i++)
             (_past[i], _present[i]) = (_present[i], _past[i]);
@@ -164,16 +167,10 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         if (_disposed)
             return;
         _disposed = true;
-        _step.Dispose();
-        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[.. _cross, .. _crossSpare, .. _past, .. _present, _mask, _maskSpare, _ids, _embeds, _logits, _bias, _biasByDistance])
+        _passes.Leave();
+        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[.. _cross, .. _crossSpare, .. _past, .. _present, _mask, _maskSpare, _lengths, _ids, _embeds, _logits, _bias, _biasByDistance])
             buffer.Dispose();
     }
-
-    private static string CrossName(int i) => i % 2 == 0 ? T5RuntimeGraph.CrossKey(i / 2) : T5RuntimeGraph.CrossValue(i / 2);
-
-    private static string PastName(int i) => i % 2 == 0 ? T5RuntimeGraph.PastKey(i / 2) : T5RuntimeGraph.PastValue(i / 2);
-
-    private static string PresentName(int i) => i % 2 == 0 ? T5RuntimeGraph.PresentKey(i / 2) : T5RuntimeGraph.PresentValue(i / 2);
 
     // The rows of a text must lie side by side, equally many of each: then texts are gathered; else every row becomes a text of its own.
     private void GatherTexts(int[] textOfRow)

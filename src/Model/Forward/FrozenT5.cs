@@ -2,6 +2,8 @@
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
+using IptNative.Model.Backward;
+using IptNative.Model.Blocks;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Model.Decoding;
@@ -9,7 +11,7 @@ using IptNative.Model.Onnx.Graph;
 
 namespace IptNative.Model.Forward;
 
-/// <summary>A T5 whose weights are never changed, run forward in ONNX Runtime.</summary>
+/// <summary>A T5 whose weights are never changed, run forward in ONNX Runtime or, where its weights ask for it, in our own kernels.</summary>
 /// <remarks>
 /// The weights are the checkpoint's own memory, bound once as inputs of the graphs. Each graph's session is made when it is first needed, so that
 /// generating text never pays for the scoring graph. Results are views of memory that the next pass of the same kind fills anew; after the first
@@ -22,6 +24,7 @@ public sealed class FrozenT5 : IDisposable
 
     private const int MostBindings = 512;
 
+    private readonly Checkpoint _checkpoint;
     private readonly FrozenWeights _weights;
     private readonly FrozenT5Options _options;
     private readonly InputAssembler _inputs;
@@ -39,18 +42,23 @@ public sealed class FrozenT5 : IDisposable
     private readonly List<GrowingBuffer> _decoderTape = [];
     private readonly List<GrowingBuffer> _encoderInside = [];
     private readonly List<GrowingBuffer> _decoderInside = [];
+    private T5Layers? _layers;
+    private BlockWeights? _blockWeights;
+    private NativePasses? _native;
     private int _encoderBiasLength;
     private int _decoderBiasLength;
 
     private FrozenT5(Checkpoint checkpoint, FrozenT5Options options)
     {
+        _checkpoint = checkpoint;
         Config = checkpoint.Config;
+        Generation = options.Generation ?? ForwardEngines.Choose(checkpoint, WeightResidence.Mapped, ComputeType.F32).Engine;
         _ownsDevice = options.Device is null;
         Device = options.Device ?? new CpuDevice(threads: 1);
         _options = options;
         _weights = new FrozenWeights(Device, checkpoint, options.ExpandQuantised);
-        // A tied head needs the embedding as f32 anyway; otherwise rows are widened as they are read.
-        Shared = Config.TieWordEmbeddings ? _weights.Float(T5Parameters.Shared) : _weights.Stored(T5Parameters.Shared);
+        // Rows are widened as they are read.
+        Shared = _weights.Stored(T5Parameters.Shared);
         _inputs = new InputAssembler(Device, Config, Shared);
         _encoderHidden = new GrowingBuffer(Device, DType.F32, "encoder output");
         _decoderHidden = new GrowingBuffer(Device, DType.F32, "decoder output");
@@ -64,6 +72,12 @@ public sealed class FrozenT5 : IDisposable
 
     /// <summary>Where results lie.</summary>
     public CpuDevice Device { get; }
+
+    /// <summary>
+    /// Who encodes and generates (<see cref="Encode"/> without a tape, <see cref="StartDecoding"/>): ONNX Runtime, or our own kernels, which read narrow weights as they are
+    /// stored and can stream them. May be set before a pass; a decoder goes on as it was started.
+    /// </summary>
+    public ForwardEngine Generation { get; set; }
 
     /// <summary>Bytes of f32 copies made so far of weights that are stored narrower (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
     public long ExpandedBytes => _weights.ExpandedBytes;
@@ -84,6 +98,9 @@ public sealed class FrozenT5 : IDisposable
     }
 
     internal FrozenWeights Weights => _weights;
+
+    /// <summary>The sublayers made of our own kernels: one set, and one scratch memory, for generating and for training.</summary>
+    internal T5Layers Layers => _layers ??= new T5Layers(_blockWeights = new BlockWeights(Device, _checkpoint));
 
     internal Tensor Shared { get; }
 
@@ -115,19 +132,32 @@ public sealed class FrozenT5 : IDisposable
     public EncodedBatch Encode(T5Batch batch, PromptTable? prompts = null, TapeDetail tape = TapeDetail.None)
     {
         ArgumentNullException.ThrowIfNull(batch);
-        BatchChecks.RequireAttentionMemory(batch.Count, BatchChecks.SourceLength(batch, prompts, Config), Config, AvailableMemory);
+        bool native = Generation == ForwardEngine.Native && tape == TapeDetail.None;
+        int longest = BatchChecks.SourceLength(batch, prompts, Config);
+        if (!native) // Our own attention never holds its scores whole.
+            BatchChecks.RequireAttentionMemory(batch.Count, longest, Config, AvailableMemory);
+        RequireUnchangedWeights();
         (Tensor embeds, Tensor mask, Tensor places, int S) = _inputs.Source(batch, prompts);
         int B = batch.Count;
         int D = Config.DModel;
-        GraphBinding run = Binding("encoder", tape, B, S, S);
-        run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, S, D);
-        run.Input(T5RuntimeGraph.KeyMask, mask, B, S);
-        run.Input(T5RuntimeGraph.PositionBias, Bias(_encoderBias, ref _encoderBiasLength, "encoder", S), 1, Config.NumHeads, S, S);
         Tensor hidden = _encoderHidden.Take((long)B * S * D);
-        run.Output(T5RuntimeGraph.EncoderHidden, hidden, B, S, D);
-        BindTape(run, Session("encoder", tape).Graph, _encoded.TapeList, _encoderTape, embeds, B, S);
-        BindInside(run, Session("encoder", tape).Graph, _encoded.Inside, _encoderInside, B, S, S);
-        run.Run();
+        if (native)
+        {
+            _encoded.TapeList.Clear();
+            _encoded.Inside.Clear();
+            Native.Encode(embeds, CachedStepDecoder.SourceLengths(mask, B, S), S, hidden);
+        }
+        else
+        {
+            GraphBinding run = Binding("encoder", tape, B, S, S);
+            run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, S, D);
+            run.Input(T5RuntimeGraph.KeyMask, mask, B, S);
+            run.Input(T5RuntimeGraph.PositionBias, Bias(_encoderBias, ref _encoderBiasLength, "encoder", S), 1, Config.NumHeads, S, S);
+            run.Output(T5RuntimeGraph.EncoderHidden, hidden, B, S, D);
+            BindTape(run, Session("encoder", tape).Graph, _encoded.TapeList, _encoderTape, embeds, B, S);
+            BindInside(run, Session("encoder", tape).Graph, _encoded.Inside, _encoderInside, B, S, S);
+            run.Run();
+        }
 
         _encoded.Batch = B;
         _encoded.SourceLength = S;
@@ -154,6 +184,7 @@ public sealed class FrozenT5 : IDisposable
         ArgumentNullException.ThrowIfNull(batch);
         if (encoded.Batch != batch.Count)
             throw new ArgumentException($"scoring a batch: found {batch.Count} examples, expected the {encoded.Batch} that were encoded.", nameof(batch));
+        RequireUnchangedWeights();
         (Tensor embeds, Tensor labels, int T) = _inputs.Target(batch);
         int B = batch.Count;
         int D = Config.DModel;
@@ -207,6 +238,9 @@ public sealed class FrozenT5 : IDisposable
             session.Dispose();
         foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape, .. _encoderInside, .. _decoderInside])
             buffer.Dispose();
+        _native?.Dispose();
+        _layers?.Dispose();
+        _blockWeights?.Dispose();
         _inputs.Dispose();
         _weights.Dispose();
         if (_ownsDevice)
@@ -231,6 +265,14 @@ public sealed class FrozenT5 : IDisposable
         }
         return session;
     }
+
+    /// <summary>Who computes a decoder's steps.</summary>
+    internal IStepPasses StepPasses() => Generation == ForwardEngine.Native ? Native : new RuntimeStepPasses(this);
+
+    /// <summary>Refuses to touch the pages of a file that was truncated or rewritten.</summary>
+    internal void RequireUnchangedWeights() => _checkpoint.RequireUnchanged();
+
+    private NativePasses Native => _native ??= new NativePasses(Layers);
 
     /// <summary>A stack's relative_attention_bias.weight.</summary>
     internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");

@@ -1,5 +1,6 @@
 // How a frozen T5 runs on this machine.
 using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
 
 namespace IptNative.Model.Forward;
 
@@ -20,6 +21,9 @@ public sealed record FrozenT5Options
     /// Null refuses instead: a quantised model was chosen for its size.
     /// </summary>
     public Action<string>? ExpandQuantised { get; init; }
+
+    /// <summary>Who encodes and generates; null: ONNX Runtime where all weights are f32, else our own kernels, which read them as they are stored.</summary>
+    public ForwardEngine? Generation { get; init; }
 
     /// <summary>The device that results live on and that gathers embeddings; null makes one with a single thread.</summary>
     public CpuDevice? Device { get; init; }

@@ -20,15 +20,17 @@ public sealed class TextGenerator : IDisposable
     private readonly FrozenT5 _model;
     private readonly T5Tokenizer _tokenizer;
     private readonly PromptMemory? _prompts;
+    private readonly PromptTemplate? _template;
 
     private readonly int _maxSourceLength;
 
-    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, Action<string>? note)
+    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength)
     {
         _maxSourceLength = maxSourceLength;
+        _template = prompt?.Template;
         _checkpoint = checkpoint;
         _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
-        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, ExpandQuantised = note });
+        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads });
         _prompts = prompt is null ? null : new PromptMemory(_model.Device, prompt);
     }
 
@@ -38,11 +40,10 @@ public sealed class TextGenerator : IDisposable
     /// <param name="threads">CPU threads; 0 takes every core.</param>
     /// <param name="maxSourceLength">Most tokens of a text, its end included, 2 or more; longer ones are cut. 0 cuts nothing.</param>
     /// <param name="verifyChecksums">Compare the weights' bytes with their check sums first.</param>
-    /// <param name="note">Takes the sentence about float32 copies of a quantised model; null refuses such a model.</param>
     /// <returns>The generator; dispose it.</returns>
     /// <exception cref="InvalidDataException">A file is damaged, or the prompt belongs to a model of another width.</exception>
     /// <exception cref="IOException">A file is not there or cannot be read.</exception>
-    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false, Action<string>? note = null)
+    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false)
     {
         // The prompt first: it is small, and a mistake in it should not wait for the model.
         Prompt? prompt = promptPath is null ? null : PromptFile.Read(promptPath);
@@ -50,7 +51,7 @@ public sealed class TextGenerator : IDisposable
         try
         {
             prompt?.RequireWidth(checkpoint.Config.DModel, promptPath!);
-            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, note);
+            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength);
         }
         catch
         {
@@ -80,7 +81,10 @@ public sealed class TextGenerator : IDisposable
             {
                 // The line's own number picks its random stream: a text does not depend on its neighbours.
                 streams[i] = number++;
-                batch.Add(Ids(chunk[i], number), prompt: _prompts is null ? -1 : 0);
+                if (_template is null)
+                    batch.Add(Ids(chunk[i], number), prompt: _prompts is null ? -1 : 0);
+                else
+                    batch.AddTemplate(Templated(chunk[i]), default, prompt: 0);
             }
             IReadOnlyList<GeneratedSequence>[] answers = Decode(batch, options, streams, cancel);
             var texted = new List<GeneratedText>(chunk.Length * options.NumReturnSequences);
@@ -111,6 +115,13 @@ public sealed class TextGenerator : IDisposable
             return ids;
         // As Hugging Face's tokenizers cut: the end of sequence stays.
         return [.. ids.AsSpan(0, _maxSourceLength - 1), _tokenizer.EosId];
+    }
+
+    private int[] Templated(string text)
+    {
+        var ids = new List<int>();
+        _template!.Encode(_tokenizer, text, _maxSourceLength == 0 ? int.MaxValue : _maxSourceLength, ids); // asked for where there is one
+        return [.. ids];
     }
 
     private IReadOnlyList<GeneratedSequence>[] Decode(T5Batch batch, GenerationOptions options, long[] streams, CancellationToken cancel)

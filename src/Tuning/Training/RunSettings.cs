@@ -40,12 +40,18 @@ internal static class RunSettings
     }
 
     /// <summary>Forward and backward as planned.</summary>
-    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32) => new(checkpoint, model, new GradientOptions
+    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32)
     {
-        Activations = plan.Activations,
-        Tape = tape,
-        Forward = plan.Forward,
-        Weights = plan.Weights,
-        Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
-    });
+        // A run whose steps need no ONNX Runtime does not load it for its answers either: neither its library nor its arena is in the memory plan.
+        if (plan.Forward == Engine.Native)
+            model.Generation = Engine.Native;
+        return new GradientPass(checkpoint, model, new GradientOptions
+        {
+            Activations = plan.Activations,
+            Tape = tape,
+            Forward = plan.Forward,
+            Weights = plan.Weights,
+            Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
+        });
+    }
 }

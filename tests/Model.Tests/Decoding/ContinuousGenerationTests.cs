@@ -1,3 +1,4 @@
+using IptNative.Model.Backward;
 using IptNative.Model.Config;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -6,8 +7,14 @@ using Xunit;
 
 namespace IptNative.Model.Tests.Decoding;
 
+/// <summary>In ONNX Runtime.</summary>
+public sealed class RuntimeContinuousGenerationTests() : ContinuousGenerationTests(ForwardEngine.Ort);
+
+/// <summary>In our own kernels.</summary>
+public sealed class NativeContinuousGenerationTests() : ContinuousGenerationTests(ForwardEngine.Native);
+
 /// <summary>Texts that join and leave at different steps, against the same texts generated alone.</summary>
-public sealed class ContinuousGenerationTests : IDisposable
+public abstract class ContinuousGenerationTests : IDisposable
 {
     private const int Vocabulary = 61, DModel = 20;
     private static readonly int[] PromptLengths = [3, 1, 7];
@@ -30,9 +37,9 @@ public sealed class ContinuousGenerationTests : IDisposable
     private readonly FrozenT5 _model;
     private readonly PromptMemory _prompts;
 
-    public ContinuousGenerationTests()
+    protected ContinuousGenerationTests(ForwardEngine engine)
     {
-        _model = FrozenT5.Load(_checkpoint, new FrozenT5Options { Threads = 1 });
+        _model = FrozenT5.Load(_checkpoint, new FrozenT5Options { Threads = 1, Generation = engine });
         var random = new Random(3);
         float[] values = [.. Enumerable.Range(0, PromptLengths.Sum() * DModel).Select(_ => (float)(random.NextDouble() - 0.5) * 4)];
         _prompts = new PromptMemory(_model.Device, DModel, values, PromptLengths);
@@ -200,6 +207,7 @@ public sealed class ContinuousGenerationTests : IDisposable
         _prompts.Dispose();
         _model.Dispose();
         _checkpoint.Dispose();
+        GC.SuppressFinalize(this);
     }
 
     private void Join(ContinuousGeneration generation, Reader[] readers, PromptTable? prompts = null)

@@ -134,7 +134,7 @@ public sealed unsafe class FrozenT5GoldenTests : IDisposable
     public void HalfWeightsAreExpandedOnceAndCounted()
     {
         using MemoryCheckpoint checkpoint = MemoryCheckpoint.Golden("model_bf16.safetensors");
-        using FrozenT5 model = FrozenT5.Load(checkpoint);
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Generation = ForwardEngine.Ort });
         Assert.Equal(0, model.ExpandedBytes);
         T5Batch batch = Batch(prompt: 0);
         using var prompt = new PromptMemory(model.Device, 32, Goldens.Load("prompt").Floats, 10);

@@ -1,4 +1,5 @@
 using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
 using IptNative.Model.Config;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -13,6 +14,21 @@ public sealed unsafe class FrozenT5ShapeTests
 {
     // Logits are of size 1 to 10, sums of at most 53 float32 products through up to twelve sublayers: 1e2 eps times 10 is 6e-5.
     private const double Tolerance = 1e-4;
+
+    /// <summary>Each shape with each engine.</summary>
+    public static TheoryData<string, ForwardEngine> Generated
+    {
+        get
+        {
+            var data = new TheoryData<string, ForwardEngine>();
+            foreach (TheoryDataRow<string> shape in Shapes)
+            {
+                data.Add(shape.Data, ForwardEngine.Ort);
+                data.Add(shape.Data, ForwardEngine.Native);
+            }
+            return data;
+        }
+    }
 
     public static TheoryData<string> Shapes => [nameof(OddShapes.TiedRelu), nameof(OddShapes.OneHead), nameof(OddShapes.WideHeads), nameof(OddShapes.ThinHeads)];
 
@@ -47,12 +63,12 @@ public sealed unsafe class FrozenT5ShapeTests
     }
 
     [Theory]
-    [MemberData(nameof(Shapes))]
-    public void StepsEqualTheWholeDecoder(string shape)
+    [MemberData(nameof(Generated))]
+    public void StepsEqualTheWholeDecoder(string shape, ForwardEngine engine)
     {
         using MemoryCheckpoint checkpoint = MemoryCheckpoint.Random(OddShapes.Named(shape), seed: 8);
         T5Config config = checkpoint.Config;
-        using FrozenT5 model = FrozenT5.Load(checkpoint);
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Generation = engine });
         using PromptMemory prompts = Prompts(model);
         // 35 steps: the cache doubles twice, from 16 to 32 to 64.
         T5Batch batch = Ragged(config, targets: 35);
@@ -100,8 +116,14 @@ public sealed unsafe class FrozenT5ShapeTests
     [InlineData("more rows than before", new[] { 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8 })]
     public void ReorderGoesOnFromTheChosenRows(string what, int[] sources)
     {
+        GoesOn(what, sources, ForwardEngine.Ort);
+        GoesOn(what, sources, ForwardEngine.Native);
+    }
+
+    private static void GoesOn(string what, int[] sources, ForwardEngine engine)
+    {
         using MemoryCheckpoint checkpoint = MemoryCheckpoint.Random(OddShapes.WideHeads, seed: 10);
-        using FrozenT5 model = FrozenT5.Load(checkpoint);
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Generation = engine });
         using PromptMemory prompts = Prompts(model);
         EncodedBatch encoded = model.Encode(Ragged(model.Config), prompts.Table);
         int V = model.Config.VocabSize;

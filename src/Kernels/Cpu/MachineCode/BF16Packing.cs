@@ -25,7 +25,7 @@ internal static unsafe class BF16Packing
     /// <param name="to">The packed block.</param>
     /// <param name="stepI">Words from row to row; 1: the block is a transpose.</param>
     /// <param name="stepP">Words from pair to pair.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void AlongRows<TSource>(TSource source, long i0, long k0, int count, int kc, uint* to, long stepI, long stepP)
         where TSource : unmanaged, IPackSource<TSource>
     {
@@ -88,7 +88,7 @@ internal static unsafe class BF16Packing
     /// <param name="to">The packed block.</param>
     /// <param name="stepI">Words from column to column.</param>
     /// <param name="stepP">Words from pair to pair; 1: the block is a transpose.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(Jit.Loop)]
     public static void AcrossRows<TSource>(TSource source, long k0, long i0, int count, int kc, uint* to, long stepI, long stepP)
         where TSource : unmanaged, IPackSource<TSource>
     {
