@@ -65,6 +65,9 @@ internal static partial class TransferCommand
             TaskData[] tasks = [.. wanted.Select(t => TaskData.Load(new TaskSource { Task = t, Data = parsed.GetValue(data), Shots = parsed.GetValue(shots), Casting = CastAs(t, parsed.GetValue(casting)!, wanted) }))];
             Dictionary<string, Dictionary<string, string>> words = Words(parsed.GetValue(map)!, tasks);
             Prompt[] values = [.. named.Select(n => PromptFile.Read(n.Path))];
+            int templated = Array.FindIndex(values, v => v.Template is not null);
+            if (templated >= 0)
+                throw new UsageException($"--prompts: {named[templated].Path} has the template \"{values[templated].Template}\", expected prompts that stand before the text: a template says how its own task's texts are read.");
 
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
             for (int i = 0; i < values.Length; i++)

@@ -1,7 +1,9 @@
 // A task's examples as token ids, tokenised once. Deliberately not: batches (BatchOrder), prompts, padding.
+using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
 using IptNative.Tasks.Casting;
 using IptNative.Tasks.Data;
+using IptNative.Tuning.Prompts;
 
 namespace IptNative.Tuning.Data;
 
@@ -25,6 +27,9 @@ public sealed record EncodingOptions
 
     /// <summary>Rows of the longest prompt that will stand before the inputs; only read where <see cref="MaxTotalLength"/> is set.</summary>
     public int PromptLength { get; init; }
+
+    /// <summary>Where prompt and input stand; null puts the prompt first.</summary>
+    public PromptTemplate? Template { get; init; }
 
     /// <summary>Tokens that an input may have under all limits.</summary>
     /// <returns>2 or more.</returns>
@@ -70,7 +75,7 @@ public sealed class EncodedExamples
         {
             TaskExample example = examples[i];
             string input = options.TaskPrefix ? TaskText.WithPrefix(task, example.Input) : example.Input;
-            if (Append(tokenizer, input, sourceLimit, buffer, inputs)) CutInputs++;
+            if (options.Template is { } template ? template.Encode(tokenizer, input, sourceLimit, inputs) : Append(tokenizer, input, sourceLimit, buffer, inputs)) CutInputs++;
             bool cut = false;
             foreach (string answer in example.Answers)
             {
@@ -162,6 +167,21 @@ public sealed class EncodedExamples
     /// <param name="example">0 to <see cref="Count"/> - 1.</param>
     /// <returns>1 or more.</returns>
     public int AnswerCount(int example) => _firstAnswers[example + 1] - _firstAnswers[example];
+
+    /// <summary>Adds an example to a batch.</summary>
+    /// <param name="batch">The batch.</param>
+    /// <param name="example">0 to <see cref="Count"/> - 1.</param>
+    /// <param name="prompt">Its prompt in the pass's table; -1 for none, which a template refuses.</param>
+    /// <param name="withLabels">Whether the target is scored.</param>
+    /// <param name="answer">Which gold answer is the target.</param>
+    internal void AddTo(T5Batch batch, int example, int prompt, bool withLabels, int answer = 0)
+    {
+        ReadOnlySpan<int> labels = withLabels ? LabelIds(example, answer) : default;
+        if (Options.Template is null)
+            batch.Add(InputIds(example), labels, prompt);
+        else
+            batch.AddTemplate(InputIds(example), labels, prompt);
+    }
 
     /// <summary>Token ids of a target, end of sequence last.</summary>
     /// <param name="example">0 to <see cref="Count"/> - 1.</param>

@@ -111,7 +111,7 @@ public sealed class PromptLoss
             if (item.Group != group)
                 continue;
             _batch.Clear();
-            _batch.Add(item.Examples.InputIds(item.Example), item.Examples.LabelIds(item.Example, item.Answer), item.Prompt);
+            item.Examples.AddTo(_batch, item.Example, item.Prompt, withLabels: true, item.Answer);
             if (_pass.FindNonFinite(_batch, prompts) is { } where)
                 return $"{where}, example {item.Example + 1} of {item.Examples.Task}";
         }
@@ -141,11 +141,12 @@ public sealed class PromptLoss
         for (int i = 0; i < count; i++)
         {
             Item item = _items[(int)(order[i] & uint.MaxValue)];
-            _batch.Add(item.Examples.InputIds(item.Example), item.Examples.LabelIds(item.Example, item.Answer), item.Prompt);
+            item.Examples.AddTo(_batch, item.Example, item.Prompt, withLabels: true, item.Answer);
             _groups[i] = item.Group;
         }
         return count;
     }
 
-    private static int Length(Item item, PromptTable prompts) => item.Examples.InputIds(item.Example).Length + (item.Prompt < 0 ? 0 : prompts.Length(item.Prompt));
+    // A template has the prompt's places in the text.
+    private static int Length(Item item, PromptTable prompts) => item.Examples.InputIds(item.Example).Length + (item.Prompt < 0 || item.Examples.Options.Template is not null ? 0 : prompts.Length(item.Prompt));
 }
