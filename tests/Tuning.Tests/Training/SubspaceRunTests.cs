@@ -100,7 +100,7 @@ public sealed class SubspaceRunTests : IDisposable
         writer.Save(path);
         RunConfig config = Config("ipt-code", Tasks("words-second"), $"\"method\": \"ist\", \"ist\": {{ \"subspace\": \"{Escaped(path)}\" }}, \"optimizer\": {{ \"name\": \"adamw\", \"learning_rate\": 0.1 }}");
         Assert.Equal(StopReason.Steps, Run(config).Outcomes[0].Stopped);
-        Assert.Equal(3, PromptFile.Read(Path.Combine(config.Output, "best", "words-second-seed42")).Length);
+        Assert.Equal(3, PromptFile.Read(Path.Combine(config.Output, "best")).Length);
 
         string none = Path.Combine(_folder, "none.safetensors");
         new SafetensorsWriter().Add("x", new TensorShape(1), new float[1]).Save(none);
