@@ -165,6 +165,53 @@ public sealed class RefusalTests
         }
     }
 
+    [Fact]
+    public async Task ThousandsOfConnectionsDoNotShutOthersOut()
+    {
+        await using RunningServer running = await RunningServer.Start(change: o => o with { MaxConnections = 200 });
+        await running.Complete(new JsonObject { ["model"] = "p0", ["prompt"] = "x", ["max_tokens"] = 2 });
+        var idle = new List<TcpClient>();
+        int closed = 0;
+        for (int i = 0; i < 2000; i++)
+        {
+            var client = new TcpClient();
+            await client.ConnectAsync(IPAddress.Loopback, running.Server.Address.Port, TestContext.Current.CancellationToken);
+            idle.Add(client);
+        }
+        byte[] one = new byte[1];
+        foreach (TcpClient client in idle.Skip(200))
+        {
+            // Beyond the limit a connection is closed at once, before anything is read.
+            try
+            {
+                closed += await client.GetStream().ReadAsync(one, TestContext.Current.CancellationToken) == 0 ? 1 : 0;
+            }
+            catch (IOException)
+            {
+                closed++;
+            }
+        }
+        Assert.Equal(1800, closed);
+        // The one that was there before goes on.
+        await running.Complete(new JsonObject { ["model"] = "p0", ["prompt"] = "x", ["max_tokens"] = 2 });
+        foreach (TcpClient client in idle)
+            client.Dispose();
+        using var late = new HttpClient { BaseAddress = running.Server.Address };
+        await RunningServer.Until(async () => await Answers(late), "room again");
+
+        static async Task<bool> Answers(HttpClient client)
+        {
+            try
+            {
+                return (await client.GetAsync(new Uri("healthz", UriKind.Relative), TestContext.Current.CancellationToken)).IsSuccessStatusCode;
+            }
+            catch (HttpRequestException)
+            {
+                return false;
+            }
+        }
+    }
+
     [Theory]
     [InlineData(70000, "port is 70000, expected 0 (any free one) to 65535")]
     public async Task ImpossibleOptionsAreNamed(int port, string message)

@@ -16,7 +16,9 @@ internal sealed class RunningServer : IAsyncDisposable
 
     private RunningServer(string folder) => Folder = folder;
 
-    public static string Model { get; } = Path.Combine(FindRoot(), "models", "t5-gym-tiny");
+    public static string Root { get; } = FindRoot();
+
+    public static string Model { get; } = Path.Combine(Root, "models", "t5-gym-tiny");
 
     public string Folder { get; }
 

@@ -97,9 +97,8 @@ grep -q "its job $job is still in the queue" "$work/twice.txt"
 
 has_checkpoint() { ls "$work"/slurm-run/points/*/checkpoint/state.safetensors; }
 until_true "a first checkpoint" has_checkpoint
-squeue --noheader --states=R --array --format=%A | head -n 1 >"$work/victim"
 # The node dies with everything on it: processes by SIGKILL, so that nothing can be saved at the last moment.
-kill -9 "${pids[2]}"
+kill -9 "${pids[2]}"; wait "${pids[2]}" 2>/dev/null || true
 for pid in $(pgrep -f -- "--output $work/slurm-run" || true); do kill -9 "$pid" 2>/dev/null || true; done
 scontrol update "nodename=$host" state=down reason=check
 until_true "every task to be back in the queue" bash -c "! squeue --noheader --array --format=%T | grep -qv PENDING"

@@ -39,9 +39,9 @@ internal static class DoctorCommand
             {
                 foreach (Finding finding in findings)
                 {
-                    output.WriteLine($"{finding.Item,-13}{finding.Found}");
+                    output.WriteLine($"{finding.Item,-15}{finding.Found}");
                     if (finding.Missing.Length > 0)
-                        output.WriteLine($"{"",-13}  -> {finding.Missing}");
+                        output.WriteLine($"{"",-15}  -> {finding.Missing}");
                 }
             }
             return ExitCode.Done;

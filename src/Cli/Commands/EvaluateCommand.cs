@@ -97,7 +97,8 @@ internal static class EvaluateCommand
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
             using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), Compute = ComputeOption.Read(parsed, compute) });
             var evaluator = new Evaluator(frozen, tokenizer);
-            EncodedExamples examples = EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding, parsed.GetValue(limit));
+            Encoded encode = (prompt, most) => EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding with { Template = prompt?.Template }, most);
+            EncodedExamples examples = encode(null, parsed.GetValue(limit));
             if (examples.CutInputs > 0)
                 Console.Error.WriteLine($"iptnative: {examples.CutInputs} of {examples.Count} inputs are longer than {encoding.MaxSourceLength} tokens and were cut (--max-source-length).");
 
@@ -108,20 +109,22 @@ internal static class EvaluateCommand
             {
                 // The first pass of a process makes sessions and machine code: none of that belongs to a comparison.
                 if (parsed.GetValue(cost))
-                    Run(evaluator, frozen, EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding, Math.Min(examples.Count, options.BatchSize)), prompts, options, progress, cancel);
+                    Run(evaluator, frozen, p => encode(p, Math.Min(examples.Count, options.BatchSize)), prompts, options, progress, cancel);
                 long start = Stopwatch.GetTimestamp();
-                results = Run(evaluator, frozen, examples, prompts, options, progress, cancel);
+                results = Run(evaluator, frozen, Examples, prompts, options, progress, cancel);
                 together = Stopwatch.GetElapsedTime(start).TotalSeconds;
                 if (parsed.GetValue(cost))
                 {
                     start = Stopwatch.GetTimestamp();
                     foreach (Prompt? one in prompts)
-                        Run(evaluator, frozen, examples, [one], options, progress, cancel);
+                        Run(evaluator, frozen, Examples, [one], options, progress, cancel);
                     apart = Stopwatch.GetElapsedTime(start).TotalSeconds;
                 }
                 if (parsed.GetValue(baselines))
                     untuned = Baselines.Measure(evaluator, tokenizer, loaded, parsed.GetValue(split)!, encoding, options, parsed.GetValue(limit), (done, total) => progress.Report(done, total, "without a prompt"), cancel);
             }
+            EncodedExamples Examples(Prompt? p) => p?.Template is null ? examples : encode(p, parsed.GetValue(limit));
+
             EnsembleResult? voted = vote ? Ensemble.Vote(examples, [.. results.Where((_, i) => prompts[i] is not null)]) : null;
             var report = new Report(loaded, parsed.GetValue(split)!, names, results, untuned, voted, together / examples.Count, apart / examples.Count);
             if (parsed.GetValue(predictions) is { } path)
@@ -135,6 +138,9 @@ internal static class EvaluateCommand
         });
         return command;
     }
+
+    // A prompt's examples: the texts, in its template where it has one.
+    private delegate EncodedExamples Encoded(Prompt? prompt, int? limit);
 
     private sealed record Report(TaskData Task, string Split, string[] Names, IReadOnlyList<EvaluationResult> Results, Baselines? Baselines, EnsembleResult? Ensemble, double SecondsTogether, double SecondsApart)
     {
@@ -173,12 +179,12 @@ internal static class EvaluateCommand
         }
     }
 
-    private static IReadOnlyList<EvaluationResult> Run(Evaluator evaluator, FrozenT5 frozen, EncodedExamples examples, Prompt?[] prompts, EvaluationOptions options, ProgressLine progress, CancellationToken cancel)
+    private static IReadOnlyList<EvaluationResult> Run(Evaluator evaluator, FrozenT5 frozen, Func<Prompt?, EncodedExamples> examples, Prompt?[] prompts, EvaluationOptions options, ProgressLine progress, CancellationToken cancel)
     {
         Prompt[] some = [.. prompts.OfType<Prompt>()];
         using PromptMemory? memory = some.Length == 0 ? null : new PromptMemory(frozen.Device, some);
         int next = 0;
-        EvaluationJob[] jobs = [.. prompts.Select(p => new EvaluationJob(examples, p is null ? -1 : next++))];
+        EvaluationJob[] jobs = [.. prompts.Select(p => new EvaluationJob(examples(p), p is null ? -1 : next++))];
         return evaluator.Evaluate(jobs, memory?.Table, options, (done, total) => progress.Report(done, total, $"{done} of {total} answers"), cancel);
     }
 

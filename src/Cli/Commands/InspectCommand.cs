@@ -6,6 +6,7 @@ using IptNative.Model.Checkpoints;
 using IptNative.Model.Tokenizer;
 using IptNative.Tuning.Inspection;
 using IptNative.Tuning.Prompts;
+using IptNative.Tuning.Runs;
 
 namespace IptNative.Cli.Commands;
 
@@ -17,7 +18,7 @@ internal static class InspectCommand
         var paths = new Argument<string[]>("prompt") { Description = "PEFT folder, .npy, .safetensors or .pt, or a folder of several.", Arity = ArgumentArity.OneOrMore };
         var model = new Option<string>("--model") { Description = "The model that the prompts were tuned for.", Required = true };
         var topK = new Option<int>("--top-k") { Description = "Nearest pieces of each row.", DefaultValueFactory = _ => defaults.TopK };
-        var initial = new Option<string?>("--initial") { Description = "The prompt before its training, for the drift and for labels that stayed in their row." };
+        var initial = new Option<string?>("--initial") { Description = "The prompt before its training, for the drift and for labels that stayed in their row. Without it the run folder's, where the prompt lies in one." };
         var labels = new Option<string[]>("--label") { Description = "A label of the task; told is in which rows it shows.", Arity = ArgumentArity.OneOrMore, DefaultValueFactory = _ => [] };
         var compare = new Option<bool>("--compare") { Description = "Compares the prompts: a map of cosines and their principal axes." };
         var html = new Option<string?>("--html") { Description = "File for a page with tables and figures." };
@@ -45,12 +46,12 @@ internal static class InspectCommand
             for (int i = 0; i < prompts.Length; i++)
                 prompts[i].Value.RequireWidth(checkpoint.Config.DModel, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
-            var options = new InspectionOptions { TopK = parsed.GetValue(topK), Initial = start, Labels = parsed.GetValue(labels)! };
             var inspections = new List<KeyValuePair<string, PromptInspection>>();
-            foreach ((string name, Prompt prompt) in prompts)
+            for (int i = 0; i < prompts.Length; i++)
             {
                 cancel.ThrowIfCancellationRequested();
-                inspections.Add(KeyValuePair.Create(name, PromptInspection.Of(checkpoint, tokenizer, prompt, options)));
+                Prompt? began = start ?? (RunFolder.InitialOf(entries[i].Path) is { } own ? PromptFile.Read(own) : null);
+                inspections.Add(KeyValuePair.Create(prompts[i].Key, PromptInspection.Of(checkpoint, tokenizer, prompts[i].Value, new InspectionOptions { TopK = parsed.GetValue(topK), Initial = began, Labels = parsed.GetValue(labels)! })));
             }
             PromptComparison? comparison = parsed.GetValue(compare) ? PromptComparison.Of(prompts) : null;
             if (parsed.GetValue(html) is { } file)

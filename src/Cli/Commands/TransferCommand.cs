@@ -7,6 +7,7 @@ using IptNative.Cli.Terminal;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
+using IptNative.Tasks.Casting;
 using IptNative.Tasks.Data;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
@@ -27,6 +28,7 @@ internal static partial class TransferCommand
         var data = new Option<string?>("--data") { Description = "Folder of a gym that holds the target tasks." };
         var target = new Option<string[]>("--target") { Description = "Target task: its name in --data or its own folder. Without it every source task.", Arity = ArgumentArity.OneOrMore, DefaultValueFactory = _ => [] };
         var map = new Option<string[]>("--map") { Description = "What another task's answer means in a target: TARGET:duplicate=equivalent.", Arity = ArgumentArity.OneOrMore, DefaultValueFactory = _ => [] };
+        var casting = new Option<string[]>("--casting") { Description = "Reads a target's .jsonl records as a known task: TARGET=mrqa.", Arity = ArgumentArity.OneOrMore, DefaultValueFactory = _ => [] };
         var split = new Option<string>("--split") { Description = "train, dev or test.", DefaultValueFactory = _ => "test" };
         var shots = new Option<int?>("--shots") { Description = "K of the K-shot sample, where the folders have several." };
         var prefix = new Option<bool>("--task-prefix") { Description = "Puts '[target] ' before every input." };
@@ -36,11 +38,12 @@ internal static partial class TransferCommand
         var html = new Option<string?>("--html") { Description = "File for a page with the heat maps." };
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("transfer", "Score prompts of source tasks on target tasks without further training.");
-        foreach (Option option in (Option[])[model, prompts, data, target, map, split, shots, prefix, limit, batch, threads, html, asJson])
+        foreach (Option option in (Option[])[model, prompts, data, target, map, casting, split, shots, prefix, limit, batch, threads, html, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative transfer --model models/t5-gym-tiny --prompts runs/quickstart/best --data examples/gym --html transfer.html",
-            "iptnative transfer --model google/t5-base-lm-adapt --prompts qqp=runs/qqp/best --data data/glue --target mrpc --map mrpc:duplicate=equivalent --map mrpc:not_duplicate=not_equivalent");
+            "iptnative transfer --model google/t5-base-lm-adapt --prompts qqp=runs/qqp/best --data data/glue --target mrpc --map mrpc:duplicate=equivalent --map mrpc:not_duplicate=not_equivalent",
+            "iptnative transfer --model google/t5-base-lm-adapt --prompts squad=runs/squad/best --data data/mrqa --target bioasq --target drop --casting bioasq=mrqa --casting drop=mrqa --split dev");
         command.SetRun((parsed, cancel) =>
         {
             if (parsed.GetValue(split) is not ("train" or "dev" or "test"))
@@ -59,9 +62,12 @@ internal static partial class TransferCommand
             (string Task, string Path)[] named = [.. parsed.GetValue(prompts)!.SelectMany(Named)];
             string[] sources = [.. named.Select(n => n.Task).Distinct(StringComparer.Ordinal)];
             string[] wanted = parsed.GetValue(target)!.Length > 0 ? parsed.GetValue(target)! : sources;
-            TaskData[] tasks = [.. wanted.Select(t => TaskData.Load(new TaskSource { Task = t, Data = parsed.GetValue(data), Shots = parsed.GetValue(shots) }))];
+            TaskData[] tasks = [.. wanted.Select(t => TaskData.Load(new TaskSource { Task = t, Data = parsed.GetValue(data), Shots = parsed.GetValue(shots), Casting = CastAs(t, parsed.GetValue(casting)!, wanted) }))];
             Dictionary<string, Dictionary<string, string>> words = Words(parsed.GetValue(map)!, tasks);
             Prompt[] values = [.. named.Select(n => PromptFile.Read(n.Path))];
+            int templated = Array.FindIndex(values, v => v.Template is not null);
+            if (templated >= 0)
+                throw new UsageException($"--prompts: {named[templated].Path} has the template \"{values[templated].Template}\", expected prompts that stand before the text: a template says how its own task's texts are read.");
 
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
             for (int i = 0; i < values.Length; i++)
@@ -94,6 +100,19 @@ internal static partial class TransferCommand
         if (equals > 0 && !Path.Exists(argument))
             return [(argument[..equals], argument[(equals + 1)..])];
         return PromptFolder.Expand([argument]).Select(e => (Seed().Replace(Path.GetFileNameWithoutExtension(Path.TrimEndingDirectorySeparator(e.Name)), ""), e.Path));
+    }
+
+    private static string? CastAs(string target, string[] castings, string[] targets)
+    {
+        foreach (string text in castings)
+        {
+            int equals = text.LastIndexOf('=');
+            if (equals < 1 || !targets.Contains(text[..equals], StringComparer.Ordinal))
+                throw new UsageException($"--casting {text}: expected TARGET=TASK with one of the targets {string.Join(", ", targets)}, for example {targets[0]}=mrqa.");
+            if (!TaskCasting.Names.Contains(text[(equals + 1)..]))
+                throw new UsageException($"--casting {text}: '{text[(equals + 1)..]}' is no known task, expected one of {string.Join(", ", TaskCasting.Names)}.");
+        }
+        return castings.FirstOrDefault(c => c.StartsWith(target + "=", StringComparison.Ordinal))?[(target.Length + 1)..];
     }
 
     private static Dictionary<string, Dictionary<string, string>> Words(string[] maps, TaskData[] tasks)

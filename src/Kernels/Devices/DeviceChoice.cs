@@ -95,7 +95,8 @@ public readonly record struct DeviceChoice(DeviceKind Kind, int Ordinal)
     internal string Problem(CudaDriver driver)
     {
         if (!BuildHasCuda)
-            return "this build has no CUDA kernels, because ILGPU 1.5.3 was not on the package sources when it was built. Add a source that has it, delete eng/resolved.props and build again.";
+            return "this build has no CUDA kernels, because ILGPU 1.5.3 was not on the package sources when it was built. Add a source that has it, delete eng/resolved.props and build again."
+                + (driver.Problem.Length > 0 ? $" Besides, {driver.Problem}" : "");
         if (driver.Problem.Length > 0)
             return driver.Problem;
         int ordinal = Ordinal;

@@ -9,18 +9,21 @@ public static partial class AdamWUpdate
     internal static class Ilgpu
     {
         public static void Run(IlgpuDevice gpu, Tensor g, Tensor m, Tensor v, Tensor p, long elements, in AdamWCoefficients c) =>
-            Elements.Run<StepElement>(gpu, elements, g, m, v, p, m, v, p, new ElementNumbers
-            {
-                N0 = c.Keep,
-                N1 = c.Beta1,
-                N2 = c.NewWeight1,
-                N3 = c.Beta2,
-                N4 = c.NewWeight2,
-                N5 = c.RootDivisor,
-                N6 = c.Epsilon,
-                N7 = c.StepSize,
-                N8 = c.Shrink,
-            });
+            Elements.Run<StepElement>(gpu, elements, g, m, v, p, m, v, p, Numbers(c));
+
+        /// <summary>The step's numbers as <see cref="StepElement"/> reads them.</summary>
+        public static ElementNumbers Numbers(in AdamWCoefficients c) => new()
+        {
+            N0 = c.Keep,
+            N1 = c.Beta1,
+            N2 = c.NewWeight1,
+            N3 = c.Beta2,
+            N4 = c.NewWeight2,
+            N5 = c.RootDivisor,
+            N6 = c.Epsilon,
+            N7 = c.StepSize,
+            N8 = c.Shrink,
+        };
 
         internal struct StepElement : IElementOp
         {

@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -10,7 +13,7 @@ namespace IptNative.Kernels.Ops;
 /// Numerics  the difference is exact, the product rounded once: the very numbers that Gemm multiplies by, and ONNX's DequantizeLinear gives.
 /// Shapes    x, y: [elements], whole rows.
 /// </remarks>
-public static unsafe class Dequantisation
+public static unsafe partial class Dequantisation
 {
     /// <summary>Expands a matrix.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -24,6 +27,14 @@ public static unsafe class Dequantisation
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", x.Elements);
         if (x.DType is not (DType.I8 or DType.U4) || !x.Scales.IsPresent || x.Scales.RowLength < 1 || x.Elements % x.Scales.RowLength != 0)
             throw new ArgumentException($"{Op}: found {x.DType.Name()} [{x.Elements}] with {(x.Scales.IsPresent ? $"scales for rows of {x.Scales.RowLength}" : "no scales")}, expected i8 or u4 with scales for whole rows.", nameof(x));
+        using OpScope trace = OpTrace.Enter(Op, x.Elements);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            Ilgpu.Forward(gpu, x, y);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel(Op, device);
         long width = x.Scales.RowLength;

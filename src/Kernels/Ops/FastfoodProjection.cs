@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -19,7 +22,7 @@ public readonly record struct FastfoodTensors(Tensor Signs, Tensor Permutation, 
 /// Numerics  float; as WalshHadamard, twice.
 /// Source    Le, Sarlos and Smola 2013; Li et al. 2018 and Aghajanyan et al. 2021 for its use as a random subspace.
 /// </remarks>
-public static class FastfoodProjection
+public static partial class FastfoodProjection
 {
     /// <summary>y from z.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -66,6 +69,14 @@ public static class FastfoodProjection
         Require.Shape(op, device, map.Permutation, nameof(map.Permutation), DType.I32, "[N]", padded);
         Require.Shape(op, device, map.Gauss, nameof(map.Gauss), DType.F32, "[N]", padded);
         Require.Shape(op, device, work, nameof(work), DType.F32, "[rows, 2 N]", rows, 2 * padded);
+        using OpScope trace = OpTrace.Enter(op, rows, d, n);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            Ilgpu.Run(gpu, narrow, map, work, wide, rows, d, n, scale, backward);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel(op, device);
         CpuRows.Run(cpu, rows, 2 * padded * (1 + long.Log2(padded)), new Kernel

@@ -3,6 +3,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -12,7 +15,7 @@ namespace IptNative.Kernels.Ops;
 /// Norm      |sum_c l_c r_c^T|^2 = sum_ab (l_a . l_b)(r_a . r_b): the norm of a gradient in factors, see docs/derivations/outer_product_adamw.md.
 /// Numerics  exact products, double sums in an order that depends on n alone.
 /// </remarks>
-public static class GramMatrix
+public static partial class GramMatrix
 {
     /// <summary>Computes the matrix.</summary>
     /// <param name="device">Where x lies.</param>
@@ -30,6 +33,14 @@ public static class GramMatrix
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[rows, n]", rows, n);
         if (gram.Length != (long)rows * rows)
             throw new ArgumentException($"{Op}: gram has {gram.Length} elements, expected [rows, rows] = [{rows}, {rows}].", nameof(gram));
+        using OpScope trace = OpTrace.Enter(Op, rows, n);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            Ilgpu.Run(gpu, x, rows, n, gram);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel(Op, device);
         fixed (double* results = gram)

@@ -3,6 +3,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -14,7 +17,7 @@ namespace IptNative.Kernels.Ops;
 /// Numerics  float, sums over c ascending, element by element: the same bits for any number of threads and any vector width with fused products.
 /// Why       docs/derivations/outer_product_adamw.md.
 /// </remarks>
-public static class OuterProductAdamW
+public static partial class OuterProductAdamW
 {
     /// <summary>Does the step.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -42,9 +45,13 @@ public static class OuterProductAdamW
         Require.Shape(Op, device, m, nameof(m), DType.F32, "[rows, columns]", rows, columns);
         Require.Shape(Op, device, v, nameof(v), DType.F32, "[rows, columns]", rows, columns);
         Require.Shape(Op, device, p, nameof(p), DType.F32, "[rows, columns]", rows, columns);
+        using OpScope trace = OpTrace.Enter(Op, count, rows, columns);
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(cpu, left, right, m, v, p, count, rows, columns, scale, coefficients); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(gpu, left, right, m, v, p, count, rows, columns, scale, coefficients); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

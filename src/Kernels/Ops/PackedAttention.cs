@@ -1,6 +1,9 @@
 // The contract of attention over packed rows; its CPU kernels are in PackedAttention.Cpu.cs. Deliberately without padding, dropout or a scale:
 // T5's scores are not divided by sqrt(d_kv). Score matrices in memory are for graphs (AttentionProbabilities.cs); here none is ever whole.
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -45,6 +48,9 @@ public static partial class PackedAttention
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, context, default, default, default, H, dKv, causal), queryOffsets, keyOffsets); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, new Operands(q, k, v, bias, context, default, default, default, H, dKv, causal), queryOffsets, keyOffsets); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }
@@ -79,6 +85,9 @@ public static partial class PackedAttention
         switch (device)
         {
             case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, dcontext, dq, dk, dv, H, dKv, causal), queryOffsets, keyOffsets); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, new Operands(q, k, v, bias, dcontext, dq, dk, dv, H, dKv, causal), queryOffsets, keyOffsets); break;
+#endif
             default: throw Require.NoKernel(Op, device);
         }
     }

@@ -3,6 +3,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -13,7 +16,7 @@ namespace IptNative.Kernels.Ops;
 /// Shapes    x, y, dx: [rows, n];  loss, w: host memory [rows].
 /// Numerics  the difference is rounded to float, its square is exact, sums are double.
 /// </remarks>
-public static class SquaredError
+public static partial class SquaredError
 {
     /// <summary>Each row's squared distance.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -30,6 +33,14 @@ public static class SquaredError
         Validate(Op, device, x, y, rows, n);
         if (loss.Length != rows)
             throw new ArgumentException($"{Op}: loss has {loss.Length} elements, expected [rows] = [{rows}].", nameof(loss));
+        using OpScope trace = OpTrace.Enter(Op, rows, n);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            Ilgpu.Forward(gpu, x, y, rows, n, loss);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel(Op, device);
         fixed (double* results = loss)
@@ -53,6 +64,14 @@ public static class SquaredError
         Require.Shape(Op, device, dx, nameof(dx), DType.F32, "[rows, n]", rows, n);
         if (weights.Length != rows)
             throw new ArgumentException($"{Op}: weights has {weights.Length} elements, expected [rows] = [{rows}].", nameof(weights));
+        using OpScope trace = OpTrace.Enter(Op, rows, n);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            Ilgpu.BackwardAccumulate(gpu, x, y, weights, dx, rows, n);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel(Op, device);
         fixed (float* w = weights)

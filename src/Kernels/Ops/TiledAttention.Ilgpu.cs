@@ -37,15 +37,16 @@ public static partial class TiledAttention
                 Gradients<Tile8x16>(gpu, problem, dots, dq, dk, dv, B, H, Tq, Tk, K);
         }
 
-        private static void Gradients<TShape>(IlgpuDevice gpu, Problem problem, DotKernel dots, Tensor dq, Tensor dk, Tensor dv, long B, int H, int Tq, int Tk, int K)
+        internal static void Gradients<TShape>(IlgpuDevice gpu, Problem problem, DotKernel dots, Tensor dq, Tensor dk, Tensor dv, long B, int H, int Tq, int Tk, int K)
             where TShape : struct, ITileShape
         {
-            Launch<TShape, QueryKernel<TShape>>(gpu, new QueryKernel<TShape> { P = problem, Dy = dots.Dy, Delta = dots.Delta, Dq = gpu.View<float>(dq) }, Tq, B * H, K);
+            if (!dq.IsEmpty)
+                Launch<TShape, QueryKernel<TShape>>(gpu, new QueryKernel<TShape> { P = problem, Dy = dots.Dy, Delta = dots.Delta, Dq = gpu.View<float>(dq) }, Tq, B * H, K);
             if (!dk.IsEmpty)
                 Launch<TShape, KeyKernel<TShape>>(gpu, new KeyKernel<TShape> { P = problem, Dy = dots.Dy, Delta = dots.Delta, Dk = gpu.View<float>(dk), Dv = gpu.View<float>(dv) }, Tk, B * H, K);
         }
 
-        private static void Launch<TShape, TKernel>(IlgpuDevice gpu, in TKernel kernel, int rows, long heads, int K)
+        internal static void Launch<TShape, TKernel>(IlgpuDevice gpu, in TKernel kernel, int rows, long heads, int K)
             where TShape : struct, ITileShape
             where TKernel : struct, IGpuKernel<TKernel>
         {
@@ -70,6 +71,7 @@ public static partial class TiledAttention
             Tq = Tq,
             Tk = Tk,
             Width = K,
+            BiasWidth = Tq + Tk - 1,
             HasBias = !bias.IsEmpty,
             HasLengths = !mask.Lengths.IsEmpty,
             Causal = mask.Causal,
@@ -82,17 +84,42 @@ public static partial class TiledAttention
             public ArrayView<int> Lengths;
             public DeviceFaults.FaultNote Fault;
             public long Heads;
-            public int H, Tq, Tk, Width;
-            public GpuFlag HasBias, HasLengths, Causal;
+            public ArrayView<int> QueryOffsets, KeyOffsets;
+
+            /// <summary>First rows of the example, of its numbers per query, and the bias' entry for distance 0; set by <see cref="Of"/>.</summary>
+            public long QueryStart, KeyStart, SavedStart, BiasZero;
+            public int H, Tq, Tk, Width, BiasWidth;
+            public GpuFlag HasBias, HasLengths, Causal, IsPacked;
+
+            /// <summary>The problem of one head of one example.</summary>
+            public static Problem Of(Problem p, long head)
+            {
+                long b = head / p.H, h = head % p.H;
+                if (p.IsPacked)
+                {
+                    p.QueryStart = p.QueryOffsets[b];
+                    p.KeyStart = p.KeyOffsets[b];
+                    p.Tq = (int)(p.QueryOffsets[b + 1] - p.QueryStart);
+                    p.Tk = (int)(p.KeyOffsets[b + 1] - p.KeyStart);
+                    p.SavedStart = h * p.QueryOffsets[p.Heads / p.H] + p.QueryStart;
+                    p.BiasZero = h * p.BiasWidth + p.BiasWidth / 2;
+                    return p;
+                }
+                p.QueryStart = b * p.Tq;
+                p.KeyStart = b * p.Tk;
+                p.SavedStart = head * p.Tq;
+                p.BiasZero = h * p.BiasWidth + p.Tq - 1;
+                return p;
+            }
 
             /// <summary>Positions by width of one head; exchanged, width by positions.</summary>
-            public static TileSource Head(Problem p, ArrayView<float> x, long head, long positions, bool exchanged)
+            public static TileSource Head(Problem p, ArrayView<float> x, long head, long firstRow, long positions, bool exchanged)
             {
                 long step = (long)p.H * p.Width;
                 return new TileSource
                 {
                     Wide = x,
-                    Start = head / p.H * positions * step + head % p.H * p.Width,
+                    Start = firstRow * step + head % p.H * p.Width,
                     RowStep = exchanged ? 1 : step,
                     ColumnStep = exchanged ? step : 1,
                     Rows = exchanged ? p.Width : positions,
@@ -133,7 +160,7 @@ public static partial class TiledAttention
                     return float.NegativeInfinity;
                 if (visible == 0)
                     return 0;
-                return p.HasBias && query < p.Tq ? product + p.Bias[head % p.H * ((long)p.Tq + p.Tk - 1) + (key - query + p.Tq - 1)] : product;
+                return p.HasBias && query < p.Tq ? product + p.Bias[p.BiasZero + key - query] : product;
             }
 
             public static F4 Scores(Problem p, long head, int keys, long query, long key, F4 products) => new(
@@ -166,11 +193,11 @@ public static partial class TiledAttention
             return value;
         }
 
-        private static void Store(ArrayView<float> y, Problem p, long head, long positions, long position, long column, F4 v)
+        private static void Store(ArrayView<float> y, Problem p, long head, long firstRow, long positions, long position, long column, F4 v)
         {
             if (position >= positions)
                 return;
-            long at = (head / p.H * positions + position) * p.H * p.Width + head % p.H * p.Width + column;
+            long at = ((firstRow + position) * p.H + head % p.H) * p.Width + column;
             if (column < p.Width)
                 y[at] = v.X;
             if (column + 1 < p.Width)
@@ -181,12 +208,12 @@ public static partial class TiledAttention
                 y[at + 3] = v.W;
         }
 
-        private static void Store(ArrayView<float> y, Problem p, long head, long positions, long position, long column, Tile4 t)
+        private static void Store(ArrayView<float> y, Problem p, long head, long firstRow, long positions, long position, long column, Tile4 t)
         {
-            Store(y, p, head, positions, position, column, t.R0);
-            Store(y, p, head, positions, position + 1, column, t.R1);
-            Store(y, p, head, positions, position + 2, column, t.R2);
-            Store(y, p, head, positions, position + 3, column, t.R3);
+            Store(y, p, head, firstRow, positions, position, column, t.R0);
+            Store(y, p, head, firstRow, positions, position + 1, column, t.R1);
+            Store(y, p, head, firstRow, positions, position + 2, column, t.R2);
+            Store(y, p, head, firstRow, positions, position + 3, column, t.R3);
         }
 
         private static Tile4 Scale(Tile4 t, F4 s) => new()
@@ -207,12 +234,14 @@ public static partial class TiledAttention
             {
                 ArrayView<F4> rows = SharedMemory.Allocate<F4>(GpuTile.Depth * TShape.Rows), columns = SharedMemory.Allocate<F4>(GpuTile.Depth * TShape.Columns);
                 ArrayView<F4> probabilities = SharedMemory.Allocate<F4>(4 * TShape.Columns * TShape.Rows);
-                Problem p = k.P;
                 int tx = Group.IdxX % TShape.Columns;
                 long tile = (long)Grid.IdxX * 4 * TShape.Rows, query = tile + 4 * (Group.IdxX / TShape.Columns);
-                for (long head = Grid.IdxY; head < p.Heads; head += Grid.DimY)
+                for (long head = Grid.IdxY; head < k.P.Heads; head += Grid.DimY)
                 {
-                    TileSource q = Problem.Head(p, p.Q, head, p.Tq, false), key = Problem.Head(p, p.K, head, p.Tk, false), value = Problem.Head(p, p.V, head, p.Tk, true);
+                    Problem p = Problem.Of(k.P, head);
+                    if (tile >= p.Tq)
+                        continue;
+                    TileSource q = Problem.Head(p, p.Q, head, p.QueryStart, p.Tq, false), key = Problem.Head(p, p.K, head, p.KeyStart, p.Tk, false), value = Problem.Head(p, p.V, head, p.KeyStart, p.Tk, true);
                     int keys = Problem.Keys(p, head), end = Problem.End(p, keys, tile, tile + 4 * TShape.Rows - 1);
                     var near = default(Tile4);
                     var far = default(Tile4);
@@ -245,8 +274,8 @@ public static partial class TiledAttention
                             far = GpuTile.AddTileProduct<TShape>(Scale(far, fade), probabilities, value, k0, 4 * TShape.Columns, columns);
                     }
                     var scale = new F4(1 / sum.X, 1 / sum.Y, 1 / sum.Z, 1 / sum.W);
-                    Store(k.Y, p, head, p.Tq, query, 4 * tx, Scale(near, scale));
-                    Store(k.Y, p, head, p.Tq, query, 4 * TShape.Columns + 4 * tx, Scale(far, scale));
+                    Store(k.Y, p, head, p.QueryStart, p.Tq, query, 4 * tx, Scale(near, scale));
+                    Store(k.Y, p, head, p.QueryStart, p.Tq, query, 4 * TShape.Columns + 4 * tx, Scale(far, scale));
                     if (tx == 0)
                     {
                         Save(p, head, query, max.X, sum.X);
@@ -260,7 +289,7 @@ public static partial class TiledAttention
             private static void Save(Problem p, long head, long query, float max, float sum)
             {
                 if (query < p.Tq)
-                    p.LogSumExp[head * p.Tq + query] = (float)(max + GpuBits.Log(sum));
+                    p.LogSumExp[p.SavedStart + query] = (float)(max + GpuBits.Log(sum));
             }
         }
 
@@ -298,13 +327,16 @@ public static partial class TiledAttention
             {
                 ArrayView<F4> rows = SharedMemory.Allocate<F4>(GpuTile.Depth * TShape.Rows), columns = SharedMemory.Allocate<F4>(GpuTile.Depth * TShape.Columns);
                 ArrayView<F4> gradients = SharedMemory.Allocate<F4>(4 * TShape.Columns * TShape.Rows);
-                Problem p = k.P;
                 int tx = Group.IdxX % TShape.Columns;
                 long tile = (long)Grid.IdxX * 4 * TShape.Rows, query = tile + 4 * (Group.IdxX / TShape.Columns);
-                for (long head = Grid.IdxY; head < p.Heads; head += Grid.DimY)
+                for (long head = Grid.IdxY; head < k.P.Heads; head += Grid.DimY)
                 {
-                    TileSource q = Problem.Head(p, p.Q, head, p.Tq, false), key = Problem.Head(p, p.K, head, p.Tk, false), value = Problem.Head(p, p.V, head, p.Tk, false);
-                    TileSource dy = Problem.Head(p, k.Dy, head, p.Tq, false), keyColumns = Problem.Head(p, p.K, head, p.Tk, true);
+                    Problem p = Problem.Of(k.P, head);
+                    k.P = p;
+                    if (tile >= p.Tq)
+                        continue;
+                    TileSource q = Problem.Head(p, p.Q, head, p.QueryStart, p.Tq, false), key = Problem.Head(p, p.K, head, p.KeyStart, p.Tk, false), value = Problem.Head(p, p.V, head, p.KeyStart, p.Tk, false);
+                    TileSource dy = Problem.Head(p, k.Dy, head, p.QueryStart, p.Tq, false), keyColumns = Problem.Head(p, p.K, head, p.KeyStart, p.Tk, true);
                     int keys = Problem.Keys(p, head), end = Problem.End(p, keys, tile, tile + 4 * TShape.Rows - 1);
                     var near = default(Tile4);
                     var far = default(Tile4);
@@ -321,8 +353,8 @@ public static partial class TiledAttention
                         if (p.Width > 4 * TShape.Columns)
                             far = GpuTile.AddTileProduct<TShape>(far, gradients, keyColumns, k0, 4 * TShape.Columns, columns);
                     }
-                    Store(k.Dq, p, head, p.Tq, query, 4 * tx, near);
-                    Store(k.Dq, p, head, p.Tq, query, 4 * TShape.Columns + 4 * tx, far);
+                    Store(k.Dq, p, head, p.QueryStart, p.Tq, query, 4 * tx, near);
+                    Store(k.Dq, p, head, p.QueryStart, p.Tq, query, 4 * TShape.Columns + 4 * tx, far);
                 }
             }
 
@@ -331,8 +363,8 @@ public static partial class TiledAttention
             {
                 if (query >= k.P.Tq)
                     return default;
-                float delta = k.Delta[head * k.P.Tq + query];
-                F4 p = Exp(Problem.Scores(k.P, head, keys, query, key, s), k.P.LogSumExp[head * k.P.Tq + query]);
+                float delta = k.Delta[k.P.SavedStart + query];
+                F4 p = Exp(Problem.Scores(k.P, head, keys, query, key, s), k.P.LogSumExp[k.P.SavedStart + query]);
                 return new F4(p.X * (dp.X - delta), p.Y * (dp.Y - delta), p.Z * (dp.Z - delta), p.W * (dp.W - delta));
             }
         }
@@ -348,13 +380,16 @@ public static partial class TiledAttention
             {
                 ArrayView<F4> rows = SharedMemory.Allocate<F4>(GpuTile.Depth * TShape.Rows), columns = SharedMemory.Allocate<F4>(GpuTile.Depth * TShape.Columns);
                 ArrayView<F4> shared = SharedMemory.Allocate<F4>(4 * TShape.Columns * TShape.Rows);
-                Problem p = k.P;
                 int tx = Group.IdxX % TShape.Columns;
                 long tile = (long)Grid.IdxX * 4 * TShape.Rows, row = tile + 4 * (Group.IdxX / TShape.Columns);
-                for (long head = Grid.IdxY; head < p.Heads; head += Grid.DimY)
+                for (long head = Grid.IdxY; head < k.P.Heads; head += Grid.DimY)
                 {
-                    TileSource q = Problem.Head(p, p.Q, head, p.Tq, false), key = Problem.Head(p, p.K, head, p.Tk, false), value = Problem.Head(p, p.V, head, p.Tk, false);
-                    TileSource dy = Problem.Head(p, k.Dy, head, p.Tq, false), dyColumns = Problem.Head(p, k.Dy, head, p.Tq, true), qColumns = Problem.Head(p, p.Q, head, p.Tq, true);
+                    Problem p = Problem.Of(k.P, head);
+                    k.P = p;
+                    if (tile >= p.Tk)
+                        continue;
+                    TileSource q = Problem.Head(p, p.Q, head, p.QueryStart, p.Tq, false), key = Problem.Head(p, p.K, head, p.KeyStart, p.Tk, false), value = Problem.Head(p, p.V, head, p.KeyStart, p.Tk, false);
+                    TileSource dy = Problem.Head(p, k.Dy, head, p.QueryStart, p.Tq, false), dyColumns = Problem.Head(p, k.Dy, head, p.QueryStart, p.Tq, true), qColumns = Problem.Head(p, p.Q, head, p.QueryStart, p.Tq, true);
                     int keys = Problem.Keys(p, head);
                     Tile4 nearK = default, farK = default, nearV = default, farV = default;
                     for (long q0 = 0; q0 < p.Tq; q0 += 4 * TShape.Columns)
@@ -378,10 +413,10 @@ public static partial class TiledAttention
                         if (p.Width > 4 * TShape.Columns)
                             farK = GpuTile.AddTileProduct<TShape>(farK, shared, qColumns, q0, 4 * TShape.Columns, columns);
                     }
-                    Store(k.Dk, p, head, p.Tk, row, 4 * tx, nearK);
-                    Store(k.Dk, p, head, p.Tk, row, 4 * TShape.Columns + 4 * tx, farK);
-                    Store(k.Dv, p, head, p.Tk, row, 4 * tx, nearV);
-                    Store(k.Dv, p, head, p.Tk, row, 4 * TShape.Columns + 4 * tx, farV);
+                    Store(k.Dk, p, head, p.KeyStart, p.Tk, row, 4 * tx, nearK);
+                    Store(k.Dk, p, head, p.KeyStart, p.Tk, row, 4 * TShape.Columns + 4 * tx, farK);
+                    Store(k.Dv, p, head, p.KeyStart, p.Tk, row, 4 * tx, nearV);
+                    Store(k.Dv, p, head, p.KeyStart, p.Tk, row, 4 * TShape.Columns + 4 * tx, farV);
                 }
             }
 
@@ -390,14 +425,14 @@ public static partial class TiledAttention
                 Probability(k, head, keys, key, query + 2, s.Z), Probability(k, head, keys, key, query + 3, s.W));
 
             private static float Probability(KeyKernel<TShape> k, long head, int keys, long key, long query, float s) =>
-                query < k.P.Tq ? Exp(Problem.Score(k.P, head, keys, query, key, s) - k.P.LogSumExp[head * k.P.Tq + query]) : 0;
+                query < k.P.Tq ? Exp(Problem.Score(k.P, head, keys, query, key, s) - k.P.LogSumExp[k.P.SavedStart + query]) : 0;
 
             private static F4 Gradients(KeyKernel<TShape> k, long head, long query, F4 p, F4 dp) => new(
                 Gradient(k, head, query, p.X, dp.X), Gradient(k, head, query + 1, p.Y, dp.Y),
                 Gradient(k, head, query + 2, p.Z, dp.Z), Gradient(k, head, query + 3, p.W, dp.W));
 
             private static float Gradient(KeyKernel<TShape> k, long head, long query, float p, float dp) =>
-                query < k.P.Tq ? p * (dp - k.Delta[head * k.P.Tq + query]) : 0;
+                query < k.P.Tq ? p * (dp - k.Delta[k.P.SavedStart + query]) : 0;
         }
     }
 }

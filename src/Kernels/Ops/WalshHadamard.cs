@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -13,7 +16,7 @@ namespace IptNative.Kernels.Ops;
 /// Numerics  float, log2 n additions an element in a fixed order: |error| &lt;= log2(n) eps sum|x|. The same bits for any threads and any vector width.
 /// Source    Fino and Algazi 1976; Le, Sarlos and Smola 2013 (Fastfood).
 /// </remarks>
-public static class WalshHadamard
+public static partial class WalshHadamard
 {
     /// <summary>Transforms in place.</summary>
     /// <param name="device">Where x lies.</param>
@@ -29,6 +32,14 @@ public static class WalshHadamard
         if (n < 1 || (n & (n - 1)) != 0)
             throw new ArgumentException($"{Op}: n is {n}, expected a power of two. Pad with zeros.", nameof(n));
         Require.Shape(Op, device, x, nameof(x), DType.F32, "[rows, n]", rows, n);
+        using OpScope trace = OpTrace.Enter(Op, rows, n);
+#if ILGPU
+        if (device is IlgpuDevice gpu)
+        {
+            Ilgpu.Run(gpu, x, rows, n);
+            return;
+        }
+#endif
         if (device is not CpuDevice cpu)
             throw Require.NoKernel(Op, device);
         CpuRows.Run(cpu, rows, n * (1 + long.Log2(n)), new Kernel { X = (float*)x.Address, N = n });

@@ -213,7 +213,7 @@ public sealed unsafe class GradientPass : IDisposable
             _backward.Run(forward.Decoder, _inputs.Targets, forward.Encoder, _inputs.Sources, forward.EncoderOutput, ddecoder, dencoder, visit);
             InputGradient = dencoder;
             if (!dprompts.IsEmpty && prompts is { Rows: > 0 })
-                PromptGather.BackwardPackedAccumulate(_model.Device, _inputs.Places, dencoder, dprompts, prompts.Rows, batch.Count, _inputs.Sources.Rows, d);
+                PromptGather.BackwardPackedAccumulate(_model.Device, _inputs.Places, dencoder, dprompts, prompts.Rows, _inputs.PlaceCount, _inputs.Sources.Rows, d);
         }
         BackwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }

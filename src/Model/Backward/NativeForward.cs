@@ -53,7 +53,7 @@ internal sealed class NativeForward : ITapedForward
         Tensor x = EncoderInput(sources);
         EmbeddingGather.Forward(_layers.Device, _shared, inputs.Ids, x, sources.Rows, config.VocabSize, config.DModel);
         if (prompts is { Rows: > 0 })
-            PromptGather.ForwardPacked(_layers.Device, prompts.Values, inputs.Places, x, prompts.Rows, sources.Examples, sources.Rows, config.DModel);
+            PromptGather.ForwardPacked(_layers.Device, prompts.Values, inputs.Places, x, prompts.Rows, inputs.PlaceCount, sources.Rows, config.DModel);
         Encode(sources);
 
         _decoderMemory.Lay(_activations, targets.Rows, sources.Rows);

@@ -67,13 +67,14 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
         if (_lengths.Length < examples)
             _lengths = new int[examples];
         for (int b = 0; b < examples; b++)
-            _lengths[b] = batch.InputIds(b).Length + PromptLength(batch, prompts, b);
+            _lengths[b] = PromptPlaces.Length(batch, prompts, b);
         Sources.Set(_lengths.AsSpan(0, examples));
         Ids = _ids.Take(Sources.Rows);
-        PlaceCount = examples;
+        PlaceCount = PromptPlaces.Count(batch);
         Places = _places.Take((long)PlaceCount * PromptGather.PlaceWidth);
+        int* place = (int*)Places.Address;
         for (int b = 0; b < examples; b++)
-            SetSource(batch, prompts, b);
+            place = PromptPlaces.Lay(batch, prompts, b, new Span<int>((int*)Ids.Address + Sources.Offset(b), Sources.Length(b)), Sources.Offset(b), place, config);
     }
 
     public void Dispose()
@@ -84,25 +85,7 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
         _labels.Dispose();
     }
 
-    private static int PromptLength(T5Batch batch, PromptTable? prompts, int example) =>
-        batch.Prompt(example) < 0 ? 0 : prompts!.Length(batch.Prompt(example)); // Checked: no prompt number without a table.
-
     private static ReadOnlySpan<int> Counted(ReadOnlySpan<int> labels) => labels[..(labels.LastIndexOfAnyExcept(T5Batch.Ignore) + 1)];
-
-    private void SetSource(T5Batch batch, PromptTable? prompts, int b)
-    {
-        ReadOnlySpan<int> text = batch.InputIds(b);
-        BatchChecks.RequireIds(text, b, "input", config);
-        var row = new Span<int>((int*)Ids.Address + Sources.Offset(b), Sources.Length(b));
-        int position = batch.PromptPosition(b), length = PromptLength(batch, prompts, b);
-        text[..position].CopyTo(row);
-        row.Slice(position, length).Fill(EmbeddingGather.Keep);
-        text[position..].CopyTo(row[(position + length)..]);
-        int* place = (int*)Places.Address + (long)b * PromptGather.PlaceWidth;
-        place[0] = batch.Prompt(b) < 0 ? 0 : prompts!.First(batch.Prompt(b));
-        place[1] = length;
-        place[2] = Sources.Offset(b) + position;
-    }
 
     private void SetTarget(T5Batch batch, int b)
     {

@@ -49,16 +49,27 @@ internal sealed class T5LayerFF
         ComputeDevice device = _scratch.Device;
         Inner(x, rows, keep, out Tensor h0, out Tensor h1);
         Tensor g = _scratch.Take(Slot.DInner, h0.Elements);
-        if (_config.IsGated && _config.IsRelu)
+        Activate(device, _config, h0, h1, g);
+        Elementwise.Copy(device, x, y, x.Elements);
+        Linear.ForwardAccumulate(_scratch, g, _wo, y, rows, _config.DFf, _config.DModel);
+    }
+
+    /// <summary>g = act(h0) h1, or act(h0) where the layer has no gate.</summary>
+    /// <param name="device">Where the tensors lie.</param>
+    /// <param name="config">Says which activation it is.</param>
+    /// <param name="h0">f32 [elements].</param>
+    /// <param name="h1">f32 [elements]; not read where there is no gate.</param>
+    /// <param name="g">f32 [elements], overwritten; may be <paramref name="h0"/>.</param>
+    public static void Activate(ComputeDevice device, T5Config config, Tensor h0, Tensor h1, Tensor g)
+    {
+        if (config.IsGated && config.IsRelu)
             GatedRelu.Forward(device, h0, h1, g, g.Elements);
-        else if (_config.IsGated)
+        else if (config.IsGated)
             GatedGelu.Forward(device, h0, h1, g, g.Elements);
-        else if (_config.IsRelu)
+        else if (config.IsRelu)
             Relu.Forward(device, h0, g, g.Elements);
         else
             Gelu.Forward(device, h0, g, g.Elements);
-        Elementwise.Copy(device, x, y, x.Elements);
-        Linear.ForwardAccumulate(_scratch, g, _wo, y, rows, _config.DFf, _config.DModel);
     }
 
     /// <summary>Turns the gradient of y into the gradient of x, in place.</summary>

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace IptNative.Model.Checkpoints;
 
-/// <summary>Advice on mapped, read-only file pages. Elsewhere than on Linux the system is left to itself.</summary>
+/// <summary>Advice on mapped file pages. Elsewhere than on Linux the system is left to itself.</summary>
 internal static partial class FilePages
 {
     private const int WillNeed = 3;

@@ -19,6 +19,9 @@ namespace IptNative.Model.Decoding;
 /// </remarks>
 internal sealed unsafe class SlotDecoder : IStepDecoder
 {
+    // Below this the decoder's matrices are packed once: a copy of a small model costs little, and packing them at every step as much as multiplying.
+    private const long MostPackedBytes = 128L << 20;
+
     // Self-attention's bias table doubles from here; at least a vector.
     private const int FirstBiasLength = 64;
 
@@ -40,15 +43,19 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
         public int Length { get; set; }
     }
 
-    private readonly record struct Attention(Tensor Norm, Tensor Q, Tensor K, Tensor V, Tensor O);
+    private readonly record struct Attention(Tensor Norm, StepWeight Q, StepWeight K, StepWeight V, StepWeight O);
+
+    private readonly record struct FeedForward(Tensor Norm, StepWeight Gate, StepWeight? Up, StepWeight Down);
 
     private readonly BlockWeights _weights;
     private readonly T5Layers _layers;
     private readonly PackedInputs _inputs;
     private readonly Attention[] _self;
     private readonly Attention[] _cross;
+    private readonly FeedForward[] _ff;
+    private readonly List<StepWeight> _matrices = [];
     private readonly Tensor _shared;
-    private readonly Tensor _lmHead;
+    private readonly StepWeight _lmHead;
     private readonly float _headScale;
     private readonly KeyValueMemory _memory;
     private readonly GrowingBuffer _ids;
@@ -59,6 +66,8 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
     private readonly GrowingBuffer _k;
     private readonly GrowingBuffer _v;
     private readonly GrowingBuffer _scores;
+    private readonly GrowingBuffer _gate;
+    private readonly GrowingBuffer _up;
     private readonly GrowingBuffer _logits;
     private List<Row> _rows = [];
     private List<Row> _spare = [];
@@ -76,10 +85,12 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
         _weights = new BlockWeights(device, checkpoint);
         _layers = new T5Layers(_weights);
         _inputs = new PackedInputs(device, config);
+        bool pack = Packed(config) <= MostPackedBytes;
         _self = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => Find($"decoder.block.{i}.layer.0", "SelfAttention"))];
         _cross = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => Find($"decoder.block.{i}.layer.1", "EncDecAttention"))];
+        _ff = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => FindFeedForward($"decoder.block.{i}.layer.2"))];
         _shared = _weights.Matrix(T5Parameters.Shared);
-        _lmHead = config.TieWordEmbeddings ? _shared : _weights.Matrix(T5Parameters.LmHead);
+        _lmHead = Matrix(config.TieWordEmbeddings ? T5Parameters.Shared : T5Parameters.LmHead, config.DModel, config.VocabSize);
         _headScale = config.TieWordEmbeddings ? 1 / MathF.Sqrt(config.DModel) : 1;
         _memory = new KeyValueMemory(device, config.NumDecoderLayers, config.InnerDim);
         _ids = new GrowingBuffer(device, DType.I32, "decoder input ids");
@@ -90,11 +101,25 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
         _k = Floats("keys");
         _v = Floats("values");
         _scores = Floats("attention scores");
+        _gate = Floats("feed-forward");
+        _up = Floats("feed-forward");
         _logits = Floats("logits");
         _layers.DecoderBias.ByDistance(_biasLength);
 
         Attention Find(string path, string kind) => new(
-            _weights.Vector($"{path}.layer_norm.weight"), _weights.Matrix($"{path}.{kind}.q.weight"), _weights.Matrix($"{path}.{kind}.k.weight"), _weights.Matrix($"{path}.{kind}.v.weight"), _weights.Matrix($"{path}.{kind}.o.weight"));
+            _weights.Vector($"{path}.layer_norm.weight"), Matrix($"{path}.{kind}.q.weight", config.DModel, config.InnerDim), Matrix($"{path}.{kind}.k.weight", config.DModel, config.InnerDim),
+            Matrix($"{path}.{kind}.v.weight", config.DModel, config.InnerDim), Matrix($"{path}.{kind}.o.weight", config.InnerDim, config.DModel));
+
+        FeedForward FindFeedForward(string path) => new(
+            _weights.Vector($"{path}.layer_norm.weight"), Matrix($"{path}.DenseReluDense.{(config.IsGated ? "wi_0" : "wi")}.weight", config.DModel, config.DFf),
+            config.IsGated ? Matrix($"{path}.DenseReluDense.wi_1.weight", config.DModel, config.DFf) : null, Matrix($"{path}.DenseReluDense.wo.weight", config.DFf, config.DModel));
+
+        StepWeight Matrix(string name, int inner, int outer)
+        {
+            var matrix = StepWeight.Make(device, _weights.Matrix(name), inner, outer, pack);
+            _matrices.Add(matrix);
+            return matrix;
+        }
 
         GrowingBuffer Floats(string purpose) => new(device, DType.F32, purpose);
     }
@@ -148,8 +173,8 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
             Tensor k = _k.Take((long)sources.Rows * inner), v = _v.Take((long)sources.Rows * inner);
             for (int layer = 0; layer < _cross.Length; layer++)
             {
-                Linear.Forward(_layers.Scratch, y, _cross[layer].K, k, sources.Rows, d, inner);
-                Linear.Forward(_layers.Scratch, y, _cross[layer].V, v, sources.Rows, d, inner);
+                _cross[layer].K.Multiply(Device, y, k, sources.Rows);
+                _cross[layer].V.Multiply(Device, y, v, sources.Rows);
                 for (int b = 0; b < joined.Count; b++)
                 {
                     KeyValueBlock block = joined[b].Text.Block;
@@ -188,7 +213,7 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
             _kept = new CachedKeys[Math.Max(R, 2 * _kept.Length)];
         Span<CachedKeys> kept = _kept.AsSpan(0, R);
 
-        Tensor ids = _ids.Take(R), x = _x.Take((long)R * d), y = _y.Take((long)R * d), n = _n.Take((long)R * d);
+        Tensor ids = _ids.Take(R), x = _x.Take((long)R * d), n = _n.Take((long)R * d), gate = _gate.Take((long)R * Config.DFf), up = _up.Take((long)R * Config.DFf);
         Tensor q = _q.Take((long)R * inner), k = _k.Take((long)R * inner), v = _v.Take((long)R * inner), scores = _scores.Take((long)R * H * scoreWidth);
         tokens.CopyTo(new Span<int>((void*)ids.Address, R));
         EmbeddingGather.Forward(Device, _shared, ids, x, R, VocabSize, d);
@@ -196,9 +221,9 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
         {
             Attention self = _self[layer], cross = _cross[layer];
             RmsNorm.Forward(Device, x, self.Norm, default, n, R, d, Config.LayerNormEpsilon);
-            Linear.Forward(_layers.Scratch, n, self.Q, q, R, d, inner);
-            Linear.Forward(_layers.Scratch, n, self.K, k, R, d, inner);
-            Linear.Forward(_layers.Scratch, n, self.V, v, R, d, inner);
+            self.Q.Multiply(Device, n, q, R);
+            self.K.Multiply(Device, n, k, R);
+            self.V.Multiply(Device, n, v, R);
             for (int r = 0; r < R; r++)
             {
                 Row row = _rows[r];
@@ -206,21 +231,25 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
                 kept[r] = row.Block.Of(layer, row.Length + 1);
             }
             CachedAttention.Forward(Device, q, kept, bias, scores, q, H, K);
-            Linear.ForwardAccumulate(_layers.Scratch, q, self.O, x, R, inner, d);
+            self.O.Multiply(Device, q, x, R, accumulate: true);
 
             RmsNorm.Forward(Device, x, cross.Norm, default, n, R, d, Config.LayerNormEpsilon);
-            Linear.Forward(_layers.Scratch, n, cross.Q, q, R, d, inner);
+            cross.Q.Multiply(Device, n, q, R);
             for (int r = 0; r < R; r++)
                 kept[r] = _rows[r].Text.Block.Of(layer, _rows[r].Text.Length);
             CachedAttention.Forward(Device, q, kept, default, scores, q, H, K);
-            Linear.ForwardAccumulate(_layers.Scratch, q, cross.O, x, R, inner, d);
+            cross.O.Multiply(Device, q, x, R, accumulate: true);
 
-            _layers.Decoder[layer].Ff.Forward(x, y, R);
-            (x, y) = (y, x);
+            FeedForward ff = _ff[layer];
+            RmsNorm.Forward(Device, x, ff.Norm, default, n, R, d, Config.LayerNormEpsilon);
+            ff.Gate.Multiply(Device, n, gate, R);
+            ff.Up?.Multiply(Device, n, up, R);
+            T5LayerFF.Activate(Device, Config, gate, up, gate);
+            ff.Down.Multiply(Device, gate, x, R, accumulate: true);
         }
         RmsNorm.Forward(Device, x, _layers.DecoderNorm, default, n, R, d, Config.LayerNormEpsilon);
         Tensor logits = _logits.Take((long)R * VocabSize);
-        Gemm.Run(Device, new GemmArgs { A = n, B = _lmHead, C = logits, M = R, N = VocabSize, K = d, TransB = true, Alpha = _headScale });
+        _lmHead.Multiply(Device, n, logits, R, alpha: _headScale);
         foreach (Row row in _rows)
             row.Length++;
         return new ReadOnlySpan<float>((void*)logits.Address, checked(R * VocabSize));
@@ -255,11 +284,19 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
     {
         Clear();
         _memory.Dispose();
-        foreach (GrowingBuffer buffer in (ReadOnlySpan<GrowingBuffer>)[_ids, _x, _y, _n, _q, _k, _v, _scores, _logits])
+        foreach (GrowingBuffer buffer in (ReadOnlySpan<GrowingBuffer>)[_ids, _x, _y, _n, _q, _k, _v, _scores, _gate, _up, _logits])
             buffer.Dispose();
+        foreach (StepWeight matrix in _matrices)
+            matrix.Dispose();
         _inputs.Dispose();
         _layers.Dispose();
         _weights.Dispose();
+    }
+
+    private static long Packed(T5Config config)
+    {
+        long perLayer = 8 * PackedMatrix.Elements(config.InnerDim, config.DModel) + (config.IsGated ? 3 : 2) * PackedMatrix.Elements(config.DFf, config.DModel);
+        return sizeof(float) * (config.NumDecoderLayers * perLayer + PackedMatrix.Elements(config.VocabSize, config.DModel));
     }
 
     // Keys lie transposed: a position is a column.

@@ -20,7 +20,9 @@ internal static class BatchChecks
             int prompt = batch.Prompt(b);
             if (prompt >= (prompts?.Count ?? 0))
                 throw new ArgumentException($"encoding a batch: example {b} wants prompt {prompt}, found {prompts?.Count ?? 0} prompts.", nameof(batch));
-            int length = checked(batch.InputIds(b).Length + (prompt < 0 ? 0 : prompts!.Length(prompt))); // Not null: the count above is positive.
+            if (batch.HasPlaces(b) && PromptPlaces.Rows(batch.InputIds(b)) is var places && places != prompts!.Length(prompt)) // Not null: the count above is positive.
+                throw new ArgumentException($"encoding a batch: example {b} has places for {places} prompt rows, its prompt has {prompts.Length(prompt)}. The prompt belongs to another template.", nameof(batch));
+            int length = PromptPlaces.Length(batch, prompts, b);
             if (length == 0)
                 throw new ArgumentException($"encoding a batch: example {b} has neither tokens nor a prompt, expected at least one position.", nameof(batch));
             longest = Math.Max(longest, length);

@@ -32,6 +32,7 @@ internal sealed unsafe partial class CachedStepDecoder
             Copy(from + (nint)(b * oldBytes), to + (nint)(b * newBytes), newBytes);
     }
 
+    // Positions before the padding of each text.
     internal static int[] SourceLengths(Tensor readable, int texts, int source)
     {
         int[] lengths = new int[texts];

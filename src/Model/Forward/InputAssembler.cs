@@ -41,33 +41,25 @@ internal sealed unsafe class InputAssembler : IDisposable
         int S = BatchChecks.SourceLength(batch, prompts, _config);
         Tensor ids = _sourceIds.Take((long)B * S);
         Tensor mask = _mask.Take((long)B * S);
-        Tensor places = _places.Take((long)B * PromptGather.PlaceWidth);
+        int stretches = PromptPlaces.Count(batch);
+        Tensor places = _places.Take((long)stretches * PromptGather.PlaceWidth);
+        int* place = (int*)places.Address;
         for (int b = 0; b < B; b++)
         {
             var row = new Span<int>((int*)ids.Address + (long)b * S, S);
-            ReadOnlySpan<int> text = batch.InputIds(b);
-            BatchChecks.RequireIds(text, b, "input", _config);
-            int prompt = batch.Prompt(b);
-            int length = prompt < 0 ? 0 : prompts!.Length(prompt); // SourceLength has refused a prompt without a table.
-            int position = batch.PromptPosition(b);
-            text[..position].CopyTo(row);
-            row.Slice(position, length).Fill(EmbeddingGather.Keep);
-            text[position..].CopyTo(row[(position + length)..]);
-            row[(text.Length + length)..].Fill(_config.PadTokenId);
+            int length = PromptPlaces.Length(batch, prompts, b);
+            place = PromptPlaces.Lay(batch, prompts, b, row[..length], checked(b * S), place, _config);
+            row[length..].Fill(_config.PadTokenId);
 
             var read = new Span<int>((int*)mask.Address + (long)b * S, S);
-            read[..(text.Length + length)].Fill(1);
-            read[(text.Length + length)..].Clear();
-
-            int* place = (int*)places.Address + (long)b * PromptGather.PlaceWidth;
-            place[0] = prompt < 0 ? 0 : prompts!.First(prompt);
-            place[1] = length;
-            place[2] = length == 0 ? 0 : position;
+            read[..length].Fill(1);
+            read[length..].Clear();
         }
         Tensor embeds = _sourceEmbeds.Take((long)B * S * _config.DModel);
         EmbeddingGather.Forward(_device, _shared, ids, embeds, (long)B * S, _config.VocabSize, _config.DModel);
+        // The padded batch as one run of rows: an example may have several stretches.
         if (prompts is { Rows: > 0 })
-            PromptGather.Forward(_device, prompts.Values, places, embeds, prompts.Rows, B, S, _config.DModel);
+            PromptGather.ForwardPacked(_device, prompts.Values, places, embeds, prompts.Rows, stretches, (long)B * S, _config.DModel);
         return (embeds, mask, places, S);
     }
 

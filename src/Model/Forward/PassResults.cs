@@ -22,7 +22,7 @@ public sealed class EncodedBatch
     /// <summary>i32 [B, S]: 1 is read, 0 is padding.</summary>
     public Tensor Mask { get; internal set; }
 
-    /// <summary>i32 [B, 3]: first row in the prompt table, rows, position in the sequence; rows is 0 where an example has no prompt.</summary>
+    /// <summary>i32 [stretches, 3]: first row in the prompt table, rows, row of the padded batch; rows is 0 where an example has no prompt.</summary>
     public Tensor PromptPlaces { get; internal set; }
 
     /// <summary>f32 [B, S, D], the encoder's output after its final norm.</summary>

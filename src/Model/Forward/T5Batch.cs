@@ -1,5 +1,6 @@
 // The examples of one pass as token ids, ragged. Deliberately without tensors: FrozenT5 pads them into its own memory.
 using System.Runtime.InteropServices;
+using IptNative.Kernels.Ops;
 
 namespace IptNative.Model.Forward;
 
@@ -9,7 +10,10 @@ public sealed class T5Batch
     /// <summary>A label that does not count (HF: -100): padding of the target.</summary>
     public const int Ignore = -100;
 
-    private readonly record struct Example(int FirstInput, int Inputs, int FirstLabel, int Labels, int Prompt, int PromptPosition);
+    /// <summary>Stands in a text of <see cref="AddTemplate"/> where the prompt's next row goes.</summary>
+    public const int Place = EmbeddingGather.Keep;
+
+    private readonly record struct Example(int FirstInput, int Inputs, int FirstLabel, int Labels, int Prompt, int PromptPosition, bool HasPlaces);
 
     private readonly List<Example> _examples = [];
     private readonly List<int> _inputs = [];
@@ -41,7 +45,23 @@ public sealed class T5Batch
         ArgumentOutOfRangeException.ThrowIfLessThan(prompt, -1);
         ArgumentOutOfRangeException.ThrowIfNegative(promptPosition);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(promptPosition, inputIds.Length);
-        _examples.Add(new Example(_inputs.Count, inputIds.Length, _labels.Count, labels.Length, prompt, promptPosition));
+        Append(inputIds, labels, prompt, promptPosition, hasPlaces: false);
+    }
+
+    /// <summary>Adds an example whose text has places for the prompt's rows, anywhere in it.</summary>
+    /// <param name="inputIds">Token ids with EOS; <see cref="Place"/> as often as the prompt has rows, which fill the places in order.</param>
+    /// <param name="labels">As <see cref="Add"/>.</param>
+    /// <param name="prompt">Number of a prompt in the <see cref="PromptTable"/> of the pass.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The prompt's number is below 0.</exception>
+    public void AddTemplate(ReadOnlySpan<int> inputIds, ReadOnlySpan<int> labels, int prompt)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(prompt);
+        Append(inputIds, labels, prompt, 0, hasPlaces: true);
+    }
+
+    private void Append(ReadOnlySpan<int> inputIds, ReadOnlySpan<int> labels, int prompt, int promptPosition, bool hasPlaces)
+    {
+        _examples.Add(new Example(_inputs.Count, inputIds.Length, _labels.Count, labels.Length, prompt, promptPosition, hasPlaces));
         _inputs.AddRange(inputIds);
         _labels.AddRange(labels);
         TargetLength = Math.Max(TargetLength, labels.Length);
@@ -61,6 +81,11 @@ public sealed class T5Batch
     /// <param name="example">0 to <see cref="Count"/> - 1.</param>
     /// <returns>-1 for none.</returns>
     public int Prompt(int example) => _examples[example].Prompt;
+
+    /// <summary>Whether an example's text has places for its prompt's rows.</summary>
+    /// <param name="example">0 to <see cref="Count"/> - 1.</param>
+    /// <returns>True after <see cref="AddTemplate"/>.</returns>
+    public bool HasPlaces(int example) => _examples[example].HasPlaces;
 
     /// <summary>Tokens before the prompt of an example.</summary>
     /// <param name="example">0 to <see cref="Count"/> - 1.</param>

@@ -25,7 +25,7 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
         var call = new CompletionCall();
         CompletionJob[] jobs = [.. request.Inputs.Select((input, i) => new CompletionJob(call, i, Ids(input, i, prompt), prompt, request.Options, request.Stop, request.LogProbs, request.Stream, tokenizer))];
         call.Opened(jobs.Sum(j => j.Texts));
-        int inputTokens = jobs.Sum(j => j.Ids.Length);
+        int inputTokens = jobs.Sum(j => j.Tokens);
         if (!scheduler.TryQueue(jobs))
         {
             // Each of those that wait takes about as long as one takes now, a batch at a time.
@@ -154,6 +154,14 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
     private int[] Ids(CompletionInput input, int number, ServedPrompt prompt)
     {
         int[] ids;
+        if (prompt.Prompt?.Template is { } template)
+        {
+            string words = input.Text ?? throw new ApiException(400, $"Input {number} is token ids, expected a text: '{prompt.Name}' has a template that texts are put into.", "prompt");
+            var filled = new List<int>();
+            if (template.Encode(tokenizer, words, options.MaxSourceLength, filled))
+                throw new ApiException(400, $"Input {number} has more tokens than the {options.MaxSourceLength} that this server takes, the prompt's template included. Shorten it.", "prompt", "context_length_exceeded");
+            return [.. filled];
+        }
         if (input.Text is { } text)
         {
             ids = tokenizer.Encode(text, addEos: true);

@@ -112,6 +112,8 @@ internal sealed class PromptLibrary
             ServedPrompt prompt = Find(name) ?? throw new PromptRefusedException(PromptRefusal.Unknown, $"There is no prompt '{Shown(name)}'.");
             if (prompt.Prompt is null)
                 throw new PromptRefusedException(PromptRefusal.Foreign, $"'{name}' is the model itself and cannot be deleted.");
+            if (!File.Exists(prompt.Path) && PromptSetFile.Split(prompt.Path) is { } part)
+                throw new PromptRefusedException(PromptRefusal.Foreign, $"'{name}' is one of several prompts in {Path.GetFileName(part.Path)}. Write that file anew without it; the server notices.");
             if (Directory.Exists(prompt.Path))
                 throw new PromptRefusedException(PromptRefusal.Foreign, $"'{name}' is a folder with files that this server did not write. Remove the folder itself from the prompts' folder; the server notices.");
             File.Delete(prompt.Path);
@@ -172,8 +174,11 @@ internal sealed class PromptLibrary
 
     private static Stamp StampOf(string path)
     {
-        FileInfo[] files = Directory.Exists(path) ? new DirectoryInfo(path).GetFiles("adapter_*") : [new FileInfo(path)];
-        return new Stamp(path, files.Max(f => f.LastWriteTimeUtc), files.Sum(f => f.Length));
+        string address = path;
+        if (!File.Exists(path) && PromptSetFile.Split(path) is { } part)
+            path = part.Path;
+        FileInfo[] files = Directory.Exists(path) ? new DirectoryInfo(path).GetFiles("*_*") : [new FileInfo(path)];
+        return new Stamp(address, files.Max(f => f.LastWriteTimeUtc), files.Sum(f => f.Length));
     }
 
     private static DateTimeOffset Written(string path) => new(StampOf(path).Written, TimeSpan.Zero);

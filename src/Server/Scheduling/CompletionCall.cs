@@ -87,8 +87,11 @@ internal sealed class CompletionJob : LiveRequest
 
     public int Texts => _choices.Length;
 
-    /// <summary>Positions of the encoded input.</summary>
-    public int Positions => Ids.Length + (Prompt.Prompt?.Length ?? 0);
+    /// <summary>Positions of the encoded input; a template has the prompt's places in the ids.</summary>
+    public int Positions => Tokens + (Prompt.Prompt?.Length ?? 0);
+
+    /// <summary>Tokens of the input, virtual ones not counted.</summary>
+    public int Tokens => Ids.Length - (Prompt.Prompt?.Template?.Rows ?? 0);
 
     /// <summary>When it was put into the queue (Stopwatch ticks).</summary>
     public long QueuedAt { get; set; }

@@ -149,7 +149,12 @@ internal sealed class Scheduler : IDisposable
         using PromptMemory? memory = prompts.Length == 0 ? null : new PromptMemory(_device, [.. prompts.Select(p => p.Prompt!)]); // filtered above
         var batch = new T5Batch();
         foreach (CompletionJob job in joining)
-            batch.Add(job.Ids, prompt: Array.IndexOf(prompts, job.Prompt));
+        {
+            if (job.Prompt.Prompt?.Template is null)
+                batch.Add(job.Ids, prompt: Array.IndexOf(prompts, job.Prompt));
+            else
+                batch.AddTemplate(job.Ids, default, Array.IndexOf(prompts, job.Prompt));
+        }
         generation.Join(batch, memory?.Table, joining);
         _running.AddRange(joining);
     }

@@ -33,9 +33,10 @@ public sealed class TaskCasting
         new("qnli", ["question", "sentence"], Entailment, ["label_accuracy"]),
         new("wnli", ["sentence1", "sentence2"], ["not_entailment", "entailment"], ["label_accuracy"]),
         new("squad", ["question", "context"], [], ["em", "qa_f1"]) { _special = Special.Squad },
+        new("mrqa", ["question", "context"], [], ["em", "qa_f1"]) { _special = Special.Mrqa },
     }.ToDictionary(t => t.Name, StringComparer.Ordinal);
 
-    private enum Special { None, MultiRc, Record, Wsc, StsB, Squad }
+    private enum Special { None, MultiRc, Record, Wsc, StsB, Squad, Mrqa }
 
     private readonly string[] _fields;
     private Special _special;
@@ -72,7 +73,7 @@ public sealed class TaskCasting
     /// <param name="record">A JSON object with the fields of the data set on the Hugging Face hub.</param>
     /// <param name="forTraining">True gives one example per answer (ReCoRD) and leaves out wrong referents (WSC); false one example with all answers.</param>
     /// <param name="where">Names the record in messages.</param>
-    /// <returns>Examples: one, save for ReCoRD and WSC.</returns>
+    /// <returns>Examples: one, save for ReCoRD, WSC and MRQA.</returns>
     /// <exception cref="InvalidDataException">A field is missing or of the wrong kind.</exception>
     public IReadOnlyList<TaskExample> Cast(JsonElement record, bool forTraining, string where)
     {
@@ -83,9 +84,8 @@ public sealed class TaskCasting
             case Special.Squad:
                 IReadOnlyList<string> answers = JsonFields.Texts(record, "answers.text", where);
                 if (answers.Count == 0) throw new InvalidDataException($"{where}: field \"answers.text\" is empty; expected at least one answer.");
-                string joined = CastingText.CollapseSpaces($"question: {CastingText.PadPunctuation(JsonFields.Text(record, "question", where))} context: {CastingText.PadPunctuation(JsonFields.Text(record, "context", where))}");
-                // Trimmed, as T5's tokenizing pipeline does at the end.
-                return [new TaskExample(joined.Trim(), [.. answers.Select(a => CastingText.PadPunctuation(a).Trim())])];
+                return [Answered(JsonFields.Text(record, "question", where), JsonFields.Text(record, "context", where), answers)];
+            case Special.Mrqa: return CastMrqa(record, where);
             case Special.StsB:
                 double similarity = Number(record, "label", where);
                 // Banker's rounding, as tf.round.
@@ -109,6 +109,34 @@ public sealed class TaskCasting
             case JsonValueKind.String when Labels.Contains(value.GetString()): return value.GetString()!; // a string by its kind
             default:
                 throw new InvalidDataException($"{where}: label is {value.GetRawText()}; expected 0 to {Labels.Count - 1}, or one of {string.Join(", ", Labels)}. Test sets without labels cannot be scored.");
+        }
+    }
+
+    private static TaskExample Answered(string question, string context, IReadOnlyList<string> answers)
+    {
+        string joined = CastingText.CollapseSpaces($"question: {CastingText.PadPunctuation(question)} context: {CastingText.PadPunctuation(context)}");
+        // Trimmed, as T5's tokenizing pipeline does at the end.
+        return new TaskExample(joined.Trim(), [.. answers.Select(a => CastingText.PadPunctuation(a).Trim())]);
+    }
+
+    // The shared task's own files have a context with its questions ("qas") a line, behind a line that is a header; the hub's have a question a line.
+    // Cast as SQuAD, so that a prompt of SQuAD meets what it was trained on (Lester et al. 2021, section 5).
+    private static TaskExample[] CastMrqa(JsonElement record, string where)
+    {
+        if (record.TryGetProperty("header", out _))
+            return [];
+        string context = JsonFields.Text(record, "context", where);
+        if (!record.TryGetProperty("qas", out JsonElement asked))
+            return [One(record, where)];
+        if (asked.ValueKind != JsonValueKind.Array)
+            throw new InvalidDataException($"{where}: field \"qas\" is a JSON {asked.ValueKind.ToString().ToLowerInvariant()}; expected a list of questions with answers.");
+        return [.. asked.EnumerateArray().Select((qa, i) => One(qa, $"{where}, question {i + 1}"))];
+
+        TaskExample One(JsonElement qa, string at)
+        {
+            IReadOnlyList<string> answers = JsonFields.Texts(qa, "answers", at);
+            return answers.Count > 0 ? Answered(JsonFields.Text(qa, "question", at), context, answers)
+                : throw new InvalidDataException($"{at}: field \"answers\" is empty; expected at least one answer.");
         }
     }
 

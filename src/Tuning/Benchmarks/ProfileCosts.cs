@@ -68,6 +68,10 @@ internal static class ProfileCosts
             "AdafactorUpdate.RunFull" => new(shape, 20 * rows, 10 * rows),
             "AdafactorUpdate.RunFactored" => new(shape, 16 * rows, 10 * rows),
             "AdamWUpdate.Run" => new(shape, 28 * a, 14 * a),
+            "OuterProductAdamW.Run" => new(shape, 24 * b * c + 4 * a * (b + c), (2 * a + 14) * b * c),
+            "SquaredError.Forward" => new(shape, 8 * rows, 3 * rows),
+            "SquaredError.BackwardAccumulate" => new(shape, 16 * rows, 3 * rows),
+            "GramMatrix.Run" => new(shape, 4 * rows, a * rows),
             "Reductions.Sum" or "Reductions.SumOfSquares" or "Reductions.Dot" or "Reductions.MaxAbs" or "Reductions.FirstNonFinite" => new(shape, 4 * a, 2 * a),
             _ => null,
         };

@@ -1,7 +1,9 @@
 // A task's examples as token ids, tokenised once. Deliberately not: batches (BatchOrder), prompts, padding.
+using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
 using IptNative.Tasks.Casting;
 using IptNative.Tasks.Data;
+using IptNative.Tuning.Prompts;
 
 namespace IptNative.Tuning.Data;
 
@@ -26,6 +28,9 @@ public sealed record EncodingOptions
     /// <summary>Rows of the longest prompt that will stand before the inputs; only read where <see cref="MaxTotalLength"/> is set.</summary>
     public int PromptLength { get; init; }
 
+    /// <summary>Where prompt and input stand; null puts the prompt first.</summary>
+    public PromptTemplate? Template { get; init; }
+
     /// <summary>Tokens that an input may have under all limits.</summary>
     /// <returns>2 or more.</returns>
     /// <exception cref="ArgumentException">A limit leaves no room for a token and the end of sequence.</exception>
@@ -49,6 +54,9 @@ public sealed class EncodedExamples
     private readonly int[] _labelIds;
     private readonly int[] _labelStarts;
 
+    // Place of each example's first answer in _labelStarts; its others follow.
+    private readonly int[] _firstAnswers;
+
     private EncodedExamples(T5Tokenizer tokenizer, string task, IReadOnlyList<TaskExample> examples, EncodingOptions options)
     {
         int sourceLimit = options.SourceLimit();
@@ -61,24 +69,26 @@ public sealed class EncodedExamples
         var inputs = new List<int>();
         var labels = new List<int>();
         _inputStarts = new int[examples.Count + 1];
-        _labelStarts = new int[examples.Count + 1];
+        _firstAnswers = new int[examples.Count + 1];
+        var starts = new List<int> { 0 };
         for (int i = 0; i < examples.Count; i++)
         {
             TaskExample example = examples[i];
             string input = options.TaskPrefix ? TaskText.WithPrefix(task, example.Input) : example.Input;
-            if (Append(tokenizer, input, sourceLimit, buffer, inputs)) CutInputs++;
-            if (Append(tokenizer, Target(example.Target), options.MaxTargetLength, buffer, labels)) CutTargets++;
-            _inputStarts[i + 1] = inputs.Count;
-            _labelStarts[i + 1] = labels.Count;
-            LongestInput = Math.Max(LongestInput, inputs.Count - _inputStarts[i]);
-            LongestAnswer = Math.Max(LongestAnswer, labels.Count - _labelStarts[i]);
-            foreach (string answer in example.Answers.Skip(1))
+            if (options.Template is { } template ? template.Encode(tokenizer, input, sourceLimit, inputs) : Append(tokenizer, input, sourceLimit, buffer, inputs)) CutInputs++;
+            bool cut = false;
+            foreach (string answer in example.Answers)
             {
-                tokenizer.Encode(Target(answer), addEos: true, buffer);
-                LongestAnswer = Math.Max(LongestAnswer, Math.Min(buffer.Count, options.MaxTargetLength));
+                cut |= Append(tokenizer, Target(answer), options.MaxTargetLength, buffer, labels);
+                LongestAnswer = Math.Max(LongestAnswer, labels.Count - starts[^1]);
+                starts.Add(labels.Count);
             }
+            if (cut) CutTargets++;
+            _inputStarts[i + 1] = inputs.Count;
+            _firstAnswers[i + 1] = starts.Count - 1;
+            LongestInput = Math.Max(LongestInput, inputs.Count - _inputStarts[i]);
         }
-        (_inputIds, _labelIds) = ([.. inputs], [.. labels]);
+        (_inputIds, _labelIds, _labelStarts) = ([.. inputs], [.. labels], [.. starts]);
 
         string Target(string answer) => options.Sentinel ? TaskText.WithSentinel(answer) : answer;
     }
@@ -110,7 +120,7 @@ public sealed class EncodedExamples
     /// <summary>Inputs that were cut to the limit.</summary>
     public int CutInputs { get; }
 
-    /// <summary>Targets that were cut to the limit.</summary>
+    /// <summary>Examples with an answer that was cut to the limit.</summary>
     public int CutTargets { get; }
 
     /// <summary>Encodes a split of a task, with its metrics and labels.</summary>
@@ -153,10 +163,31 @@ public sealed class EncodedExamples
     /// <returns>A view; 1 or more ids.</returns>
     public ReadOnlySpan<int> InputIds(int example) => _inputIds.AsSpan(_inputStarts[example].._inputStarts[example + 1]);
 
+    /// <summary>How many gold answers an example has.</summary>
+    /// <param name="example">0 to <see cref="Count"/> - 1.</param>
+    /// <returns>1 or more.</returns>
+    public int AnswerCount(int example) => _firstAnswers[example + 1] - _firstAnswers[example];
+
+    /// <summary>Adds an example to a batch.</summary>
+    /// <param name="batch">The batch.</param>
+    /// <param name="example">0 to <see cref="Count"/> - 1.</param>
+    /// <param name="prompt">Its prompt in the pass's table; -1 for none, which a template refuses.</param>
+    /// <param name="withLabels">Whether the target is scored.</param>
+    /// <param name="answer">Which gold answer is the target.</param>
+    internal void AddTo(T5Batch batch, int example, int prompt, bool withLabels, int answer = 0)
+    {
+        ReadOnlySpan<int> labels = withLabels ? LabelIds(example, answer) : default;
+        if (Options.Template is null)
+            batch.Add(InputIds(example), labels, prompt);
+        else
+            batch.AddTemplate(InputIds(example), labels, prompt);
+    }
+
     /// <summary>Token ids of a target, end of sequence last.</summary>
     /// <param name="example">0 to <see cref="Count"/> - 1.</param>
+    /// <param name="answer">0 to <see cref="AnswerCount"/> - 1.</param>
     /// <returns>A view; 1 or more ids.</returns>
-    public ReadOnlySpan<int> LabelIds(int example) => _labelIds.AsSpan(_labelStarts[example].._labelStarts[example + 1]);
+    public ReadOnlySpan<int> LabelIds(int example, int answer = 0) => _labelIds.AsSpan(_labelStarts[_firstAnswers[example] + answer].._labelStarts[_firstAnswers[example] + answer + 1]);
 
     /// <summary>Tokens of each input, for length-bucketed batches.</summary>
     /// <returns>One length per example.</returns>

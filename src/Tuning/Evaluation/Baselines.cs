@@ -34,6 +34,8 @@ public sealed record Baselines(double Majority, string MajorityAnswer, Evaluatio
         ArgumentNullException.ThrowIfNull(evaluator);
         ArgumentNullException.ThrowIfNull(data);
         ArgumentNullException.ThrowIfNull(encoding);
+        // Without a prompt there is nothing to fill a template with.
+        encoding = encoding with { Template = null };
         EncodedExamples plain = EncodedExamples.Encode(tokenizer, data, split, encoding with { TaskPrefix = false }, limit);
         EncodedExamples prefixed = EncodedExamples.Encode(tokenizer, data, split, encoding with { TaskPrefix = true }, limit);
         IReadOnlyList<EvaluationResult> untuned = evaluator.Evaluate([new(plain), new(prefixed)], null, options, progress, cancel);

@@ -101,7 +101,7 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
             (EncodedExamples examples, int prompt) = jobs[j];
             if (prompt < -1 || prompt >= (prompts?.Count ?? 0))
                 throw new ArgumentException($"Evaluation: job {j} (task {examples.Task}) wants prompt {prompt}, the table has {prompts?.Count ?? 0}; expected one of them, or -1 for none.", nameof(jobs));
-            int rows = prompt < 0 ? 0 : prompts!.Length(prompt); // the table has the prompt, so it is there
+            int rows = prompt < 0 || examples.Options.Template is not null ? 0 : prompts!.Length(prompt); // the table has the prompt, so it is there
             int limit = options.MaxTargetLength ?? examples.LongestAnswer + AnswerSlack;
             for (int i = 0; i < examples.Count; i++)
                 items.Add(new Item(j, i, rows + examples.InputIds(i).Length, limit));
@@ -128,7 +128,7 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
     {
         _batch.Clear();
         foreach (Item item in items)
-            _batch.Add(jobs[item.Job].Examples.InputIds(item.Example), prompt: jobs[item.Job].Prompt);
+            jobs[item.Job].Examples.AddTo(_batch, item.Example, jobs[item.Job].Prompt, withLabels: false);
         EncodedBatch encoded = model.Encode(_batch, prompts);
         using IStepDecoder decoder = model.StartDecoding(encoded);
         // Sorted by limit: the first has the highest.

@@ -21,12 +21,14 @@ public sealed class TextGenerator : IDisposable
     private readonly FrozenT5 _model;
     private readonly T5Tokenizer _tokenizer;
     private readonly PromptMemory? _prompts;
+    private readonly PromptTemplate? _template;
 
     private readonly int _maxSourceLength;
 
     private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, ComputeType compute)
     {
         _maxSourceLength = maxSourceLength;
+        _template = prompt?.Template;
         _checkpoint = checkpoint;
         _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
         _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, Compute = compute });
@@ -81,7 +83,10 @@ public sealed class TextGenerator : IDisposable
             {
                 // The line's own number picks its random stream: a text does not depend on its neighbours.
                 streams[i] = number++;
-                batch.Add(Ids(chunk[i], number), prompt: _prompts is null ? -1 : 0);
+                if (_template is null)
+                    batch.Add(Ids(chunk[i], number), prompt: _prompts is null ? -1 : 0);
+                else
+                    batch.AddTemplate(Templated(chunk[i]), default, prompt: 0);
             }
             IReadOnlyList<GeneratedSequence>[] answers = Decode(batch, options, streams, cancel);
             var texted = new List<GeneratedText>(chunk.Length * options.NumReturnSequences);
@@ -112,6 +117,13 @@ public sealed class TextGenerator : IDisposable
             return ids;
         // As Hugging Face's tokenizers cut: the end of sequence stays.
         return [.. ids.AsSpan(0, _maxSourceLength - 1), _tokenizer.EosId];
+    }
+
+    private int[] Templated(string text)
+    {
+        var ids = new List<int>();
+        _template!.Encode(_tokenizer, text, _maxSourceLength == 0 ? int.MaxValue : _maxSourceLength, ids); // asked for where there is one
+        return [.. ids];
     }
 
     private IReadOnlyList<GeneratedSequence>[] Decode(T5Batch batch, GenerationOptions options, long[] streams, CancellationToken cancel)

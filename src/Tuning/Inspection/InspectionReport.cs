@@ -1,12 +1,13 @@
 // An inspection as a page and as JSON. Deliberately not: finding anything (PromptInspection, PromptComparison).
 using System.Globalization;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using IptNative.Tuning.Reports;
 
 namespace IptNative.Tuning.Inspection;
 
 /// <summary>Writes inspections.</summary>
-public static class InspectionReport
+public static partial class InspectionReport
 {
     /// <summary>A page of its own.</summary>
     /// <param name="model">The model's name.</param>
@@ -101,11 +102,11 @@ public static class InspectionReport
         var rows = inspection.Rows.Select(r => new ChartPoint(r.Index, r.Norm)).ToArray();
         var figures = new List<(string, string, string)>
         {
-            (Charts.Lines(new ChartText($"Lengths of the rows of {name}", "row", "length"), [new ChartSeries("row", rows)], reference: inspection.VocabularyNorm, marks: rows.Length <= 40), "Lengths.", "The dashed line is the mean length of a piece's embedding."),
-            (Charts.Lines(new ChartText($"Tightness of the rows of {name}", "row", "cosine"), [new ChartSeries("row", [.. inspection.Rows.Select(r => new ChartPoint(r.Index, r.Tightness))])], reference: inspection.RandomTightness, marks: rows.Length <= 40), "Tightness.", "Mean cosine among a row's neighbours; the dashed line is that of random vectors."),
+            (Charts.Lines(new ChartText($"Lengths of the rows of {name}", "row", "length"), [new ChartSeries("", rows)], reference: inspection.VocabularyNorm, marks: rows.Length <= 40), "Lengths.", "The dashed line is the mean length of a piece's embedding."),
+            (Charts.Lines(new ChartText($"Tightness of the rows of {name}", "row", "cosine"), [new ChartSeries("", [.. inspection.Rows.Select(r => new ChartPoint(r.Index, r.Tightness))])], reference: inspection.RandomTightness, marks: rows.Length <= 40), "Tightness.", "Mean cosine among a row's neighbours; the dashed line is that of random vectors."),
         };
         if (drift)
-            figures.Add((Charts.Lines(new ChartText($"Drift of the rows of {name}", "row", "distance"), [new ChartSeries("row", [.. inspection.Rows.Select(r => new ChartPoint(r.Index, r.Distance!.Value))])], marks: rows.Length <= 40), "Drift.", "Distance of each row from where its training began."));
+            figures.Add((Charts.Lines(new ChartText($"Drift of the rows of {name}", "row", "distance"), [new ChartSeries("", [.. inspection.Rows.Select(r => new ChartPoint(r.Index, r.Distance!.Value))])], marks: rows.Length <= 40), "Drift.", "Distance of each row from where its training began."));
         page.Figures(figures);
         HtmlColumn[] columns = [new("row"), new("length"), new("tightness"), .. drift ? [new HtmlColumn("drift"), new HtmlColumn("cosine with start")] : Array.Empty<HtmlColumn>(), new("nearest pieces (cosine)", false)];
         page.Heading("Rows").Table(columns, inspection.Rows.Select(r => (IReadOnlyList<string>)
@@ -114,11 +115,13 @@ public static class InspectionReport
 
     private static void Compare(HtmlPage page, PromptComparison comparison)
     {
+        // Seeds of a task are one kind of mark: a name that finds no room beside its mark is still told by its colour.
+        string[] kinds = [.. comparison.Names.Select(n => Seed().Replace(n, "")).Distinct(StringComparer.Ordinal)];
         page.Section("Compared").Figures(
             (Heat("Cosines of prompts", comparison.Names, comparison.Cosines), "Cosine.", "Each prompt as one long vector; empty where lengths differ."),
             (Heat("Best matching rows", comparison.Names, comparison.BestMatches), "Best matching rows.", "Mean over the rows of a line's prompt of the cosine with the most similar row of the column's, wherever it stands."),
-            (Charts.Scatter(new ChartText("Mean rows on their principal axes", $"axis 1 ({comparison.ShareX.ToString("P0", CultureInfo.InvariantCulture)})", $"axis 2 ({comparison.ShareY.ToString("P0", CultureInfo.InvariantCulture)})"), ["prompt"],
-                [.. comparison.Names.Zip(comparison.Points, (n, p) => new ScatterPoint(0, p.X, p.Y, n))]), "Principal axes.", "Of the prompts' mean rows; the shares are of the variance."));
+            (Charts.Scatter(new ChartText("Mean rows on their principal axes", $"axis 1 ({comparison.ShareX.ToString("P0", CultureInfo.InvariantCulture)})", $"axis 2 ({comparison.ShareY.ToString("P0", CultureInfo.InvariantCulture)})"), kinds,
+                [.. comparison.Names.Zip(comparison.Points, (n, p) => new ScatterPoint(Array.IndexOf(kinds, Seed().Replace(n, "")), p.X, p.Y, n))]), "Principal axes.", "Of the prompts' mean rows; the shares are of the variance."));
     }
 
     private static string Heat(string title, IReadOnlyList<string> names, IReadOnlyList<IReadOnlyList<double>> values) =>
@@ -164,6 +167,9 @@ public static class InspectionReport
         }
         json.WriteEndArray();
     }
+
+    [GeneratedRegex(@"-seed\d+$", RegexOptions.CultureInvariant)]
+    private static partial Regex Seed();
 
     private static string Number(double value) => value.ToString("0.000", CultureInfo.InvariantCulture);
 }

@@ -202,7 +202,8 @@ internal sealed class MsfTraining : IDisposable
         }
         _loss.Clear();
         foreach ((int task, int example) in slots)
-            _loss.Add(_tasks[task].Train, example, _options.BalanceTasks ? _rowOf[task] : 0, _rowOf[task]);
+            _loss.Add(_tasks[task].Train, example, _options.BalanceTasks ? _rowOf[task] : 0, _rowOf[task],
+                AnswerDraw.Of(_options.Training.Answers, _tasks[task].Train.AnswerCount(example), _options.Seed, number, example));
         return rows;
     }
 

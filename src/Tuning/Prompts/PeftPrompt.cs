@@ -1,4 +1,4 @@
-// PEFT's folders of a prompt: adapter_config.json and adapter_model. Deliberately not: LoRA, prefix tuning, multi-task prompts.
+// PEFT's folders of a prompt: adapter_config.json and adapter_model. Deliberately not: LoRA, prefix tuning.
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -7,8 +7,10 @@ using IptNative.Model.Checkpoints;
 
 namespace IptNative.Tuning.Prompts;
 
-/// <summary>Reads and writes PEFT adapters of type PROMPT_TUNING; reads P_TUNING ones, whose saved tensor is a prompt too.</summary>
+/// <summary>Reads and writes PEFT adapters of type PROMPT_TUNING; reads P_TUNING ones, whose saved tensor is a prompt too, and each task's prompt of MULTITASK_PROMPT_TUNING ones.</summary>
 /// <remarks>
+/// A prompt of several tasks is P_k = P * (cols_k rows_k), elementwise, from prompt_embeddings [P, D], prefix_task_cols [tasks, P, ranks] and prefix_task_rows
+/// [tasks, ranks, D] (Wang et al. 2023). Where it stands in a text of our own making is in prompt_template.txt beside it, which PEFT does not look at.
 /// PEFT counts two transformer submodules for T5 and saves 2P rows, of which its own model reads the first P; here one is written and the first P are read.
 /// Source: huggingface/peft, tuners/prompt_tuning and utils/save_and_load.py.
 /// </remarks>
@@ -18,16 +20,38 @@ public static class PeftPrompt
     /// <summary>The file that makes a folder an adapter.</summary>
     public const string ConfigName = "adapter_config.json";
 
+    /// <summary>The file that says where the rows stand in a text.</summary>
+    internal const string TemplateName = "prompt_template.txt";
+
+    private const string Cols = "prefix_task_cols";
+    private const string Rows = "prefix_task_rows";
     private const string SafetensorsName = "adapter_model.safetensors";
     private const string BinName = "adapter_model.bin";
     private const long MaxConfigBytes = 1 << 22;
+    private const int MostTasks = 1 << 16;
 
     /// <summary>Reads a folder.</summary>
     /// <param name="folder">Holds adapter_config.json and adapter_model.safetensors or .bin.</param>
     /// <returns>The prompt.</returns>
     /// <exception cref="InvalidDataException">A file is missing or damaged, the adapter is of another kind, or its parts contradict each other.</exception>
     /// <exception cref="IOException">A file cannot be read.</exception>
-    public static Prompt Read(string folder)
+    public static Prompt Read(string folder) => Read(folder, null);
+
+    /// <summary>The tasks of an adapter, by number; none where it has a prompt and no tasks.</summary>
+    /// <param name="folder">As <see cref="Read(string)"/>.</param>
+    /// <returns>"0", "1", ...</returns>
+    /// <exception cref="InvalidDataException">A file is missing or damaged.</exception>
+    internal static IReadOnlyList<string> Tasks(string folder)
+    {
+        string configPath = Path.Combine(folder, ConfigName);
+        if (!File.Exists(configPath) || Parse(configPath) is var config && Text(config, "peft_type", configPath) != "MULTITASK_PROMPT_TUNING")
+            return [];
+        int tasks = Integer(config, "num_tasks", configPath) ?? throw new InvalidDataException($"{configPath}: num_tasks is missing, expected the number of tasks.");
+        return [.. Enumerable.Range(0, Math.Min(tasks, MostTasks)).Select(t => t.ToString(System.Globalization.CultureInfo.InvariantCulture))];
+    }
+
+    /// <summary>Reads a folder, or one task of it.</summary>
+    internal static Prompt Read(string folder, string? task)
     {
         ArgumentException.ThrowIfNullOrEmpty(folder);
         string configPath = Path.Combine(folder, ConfigName);
@@ -35,15 +59,19 @@ public static class PeftPrompt
             throw new InvalidDataException($"{folder}: reading a PEFT prompt; {ConfigName} is missing. Give the folder that PEFT's save_pretrained wrote, or a .npy file.");
         JsonObject config = Parse(configPath);
         string type = Text(config, "peft_type", configPath) ?? throw new InvalidDataException($"{configPath}: peft_type is missing, expected 'PROMPT_TUNING'.");
-        if (type is not ("PROMPT_TUNING" or "P_TUNING"))
+        bool several = type == "MULTITASK_PROMPT_TUNING";
+        if (several && task is null)
+            throw new InvalidDataException($"{folder}: reading a PEFT prompt; found the prompts of {Tasks(folder).Count} tasks. Name one by its number: {folder}#0.");
+        if (!several && task is not null)
+            throw new InvalidDataException($"{folder}#{task}: reading a PEFT prompt; {ConfigName} has peft_type '{type}', which is one prompt without tasks. Leave out #{task}.");
+        if (type is not ("PROMPT_TUNING" or "P_TUNING" or "MULTITASK_PROMPT_TUNING"))
         {
             string why = type switch
             {
-                "MULTITASK_PROMPT_TUNING" => "A multi-task prompt has to be multiplied out for one task first: save that task's prompt with PROMPT_TUNING or as .npy.",
                 "PREFIX_TUNING" => "A prefix changes the keys and values of every layer, it is no prompt.",
                 _ => "Only prompts are read, no changes of the model's weights.",
             };
-            throw new InvalidDataException($"{configPath}: peft_type is '{type}', expected 'PROMPT_TUNING' or 'P_TUNING'. {why}");
+            throw new InvalidDataException($"{configPath}: peft_type is '{type}', expected 'PROMPT_TUNING', 'P_TUNING' or 'MULTITASK_PROMPT_TUNING'. {why}");
         }
 
         string[] candidates = [Path.Combine(folder, SafetensorsName), Path.Combine(folder, BinName)];
@@ -63,7 +91,51 @@ public static class PeftPrompt
         }
         if (Integer(config, "token_dim", configPath) is { } width && width != prompt.DModel)
             throw new InvalidDataException($"{weights}: tensor '{TensorName}' has shape {shape}, {ConfigName} implies token_dim={width}. The two are of different adapters: take both from one folder.");
-        return submodules == 1 ? prompt : new Prompt(prompt.Values[..(tokens * prompt.DModel)], tokens, prompt.DModel);
+        if (several && submodules != 1)
+            throw new InvalidDataException($"{configPath}: num_transformer_submodules is 2 with peft_type '{type}', expected 1: the second half are prompts of the decoder, which PEFT trains with and generates without. Train it with num_transformer_submodules=1.");
+        if (submodules == 2)
+            prompt = new Prompt(prompt.Values[..(tokens * prompt.DModel)], tokens, prompt.DModel);
+        if (several)
+            prompt = OfTask(file, prompt, task!); // refused above
+        return WithTemplate(prompt, folder);
+    }
+
+    private static Prompt OfTask(TensorFile file, Prompt shared, string task)
+    {
+        TensorShape cols = file.Describe(Cols).Shape, rows = file.Describe(Rows).Shape;
+        int P = shared.Length, D = shared.DModel;
+        if (cols.Rank != 3 || rows.Rank != 3 || cols[0] != rows[0] || cols[1] != P || cols[2] != rows[1] || rows[2] != D || cols.Elements == 0)
+            throw new InvalidDataException($"{file.Path}: reading a multi-task prompt; found {TensorName} [{P}, {D}], {Cols} {cols} and {Rows} {rows}, expected [tasks, {P}, ranks] and [tasks, ranks, {D}].");
+        if (!int.TryParse(task, System.Globalization.NumberStyles.None, System.Globalization.CultureInfo.InvariantCulture, out int number) || number >= cols[0])
+            throw new InvalidDataException($"{file.Path}: reading task '{task}' of a multi-task prompt; expected a number from 0 to {cols[0] - 1}.");
+        int ranks = (int)cols[2];
+        float[] left = file.ReadFloats(Cols), right = file.ReadFloats(Rows), values = new float[P * D];
+        for (int i = 0; i < P; i++)
+        {
+            for (int j = 0; j < D; j++)
+            {
+                double sum = 0;
+                for (int r = 0; r < ranks; r++)
+                    sum += (double)left[((long)number * P + i) * ranks + r] * right[((long)number * ranks + r) * D + j];
+                values[i * D + j] = (float)(shared.Values[i * D + j] * sum);
+            }
+        }
+        return PromptFile.Make($"{file.Path}#{task}", values, new TensorShape(P, D));
+    }
+
+    private static Prompt WithTemplate(Prompt prompt, string folder)
+    {
+        string path = Path.Combine(folder, TemplateName);
+        if (!File.Exists(path))
+            return prompt;
+        try
+        {
+            return prompt with { Template = PromptTemplate.Parse(File.ReadAllText(path).TrimEnd('\n', '\r')) };
+        }
+        catch (ArgumentException e)
+        {
+            throw new InvalidDataException($"{path}: {e.Message}", e);
+        }
     }
 
     /// <summary>Writes a folder that PEFT loads: each file whole or not at all, the configuration last.</summary>
@@ -78,6 +150,11 @@ public static class PeftPrompt
         ArgumentException.ThrowIfNullOrEmpty(folder);
         ArgumentNullException.ThrowIfNull(prompt);
         Directory.CreateDirectory(folder);
+        string template = Path.Combine(folder, TemplateName);
+        if (prompt.Template is not null)
+            WriteText(template, prompt.Template.Source + "\n");
+        else
+            File.Delete(template);
         new SafetensorsWriter().Add(TensorName, new TensorShape(prompt.Length, prompt.DModel), prompt.Values).Save(Path.Combine(folder, SafetensorsName));
         WriteText(Path.Combine(folder, "README.md"), $"""
             ---

@@ -26,6 +26,15 @@ public sealed record Prompt
     /// <summary>D, the width of the model that the prompt belongs to.</summary>
     public int DModel { get; }
 
+    /// <summary>Where the rows stand in a text; null before it.</summary>
+    public PromptTemplate? Template
+    {
+        get;
+        init => field = value is null || value.Rows == Length
+            ? value
+            : throw new ArgumentException($"Prompt: the template \"{value}\" has {value.Rows} virtual tokens, the prompt has {Length} rows; expected as many. The two belong to different prompts.", nameof(value));
+    }
+
     /// <summary>Throws where the prompt is of a model of another width.</summary>
     /// <param name="dModel">The model's d_model.</param>
     /// <param name="path">Where the prompt came from, for the message.</param>

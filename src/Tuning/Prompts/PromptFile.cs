@@ -17,6 +17,8 @@ public static class PromptFile
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (Directory.Exists(path))
             return PeftPrompt.Read(path);
+        if (!File.Exists(path) && PromptSetFile.Split(path) is { } part)
+            return PromptSetFile.Read(part.Path, part.Name);
         if (!File.Exists(path))
             throw new FileNotFoundException($"{path}: reading a prompt; there is no such file or folder. Give a PEFT folder, a .npy, .safetensors or .pt file.", path);
         if (Path.GetFileName(path) is "adapter_config.json" or "adapter_model.safetensors" or "adapter_model.bin")
@@ -28,6 +30,8 @@ public static class PromptFile
         }
         using TensorFile file = TensorFile.Open(path);
         string name = Single(file);
+        if (file.Names.Count == 1 && name != PeftPrompt.TensorName)
+            return PromptSetFile.Of(file, name);
         return Make(path, file.ReadFloats(name), file.Describe(name).Shape);
     }
 
@@ -50,6 +54,6 @@ public static class PromptFile
             return PeftPrompt.TensorName;
         if (file.Names is [string only])
             return only;
-        throw new InvalidDataException($"{file.Path}: reading a prompt; found {file.Names.Count} tensors ({string.Join(", ", file.Names.Take(5))}{(file.Names.Count > 5 ? ", ..." : "")}), expected '{PeftPrompt.TensorName}' or a single one.");
+        throw new InvalidDataException($"{file.Path}: reading a prompt; found {file.Names.Count} tensors ({string.Join(", ", file.Names.Take(5))}{(file.Names.Count > 5 ? ", ..." : "")}), expected '{PeftPrompt.TensorName}' or a single one. Of a file with several prompts name one: {file.Path}#{file.Names[0]}.");
     }
 }

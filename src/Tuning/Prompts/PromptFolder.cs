@@ -29,11 +29,15 @@ public static class PromptFolder
             if (Directory.Exists(entry))
             {
                 if (((string[])[entry, Path.Combine(entry, "best")]).FirstOrDefault(IsAdapter) is { } adapter)
-                    yield return new PromptEntry(name, adapter);
+                {
+                    foreach (PromptEntry part in Parts(name, adapter, prefix: true))
+                        yield return part;
+                }
             }
             else if (Extensions.Contains(Path.GetExtension(name), StringComparer.OrdinalIgnoreCase))
             {
-                yield return new PromptEntry(Path.GetFileNameWithoutExtension(name), entry);
+                foreach (PromptEntry part in Parts(Path.GetFileNameWithoutExtension(name), entry, prefix: false))
+                    yield return part;
             }
         }
     }
@@ -50,7 +54,8 @@ public static class PromptFolder
         {
             if (!IsOne(path))
             {
-                all.Add(new PromptEntry(path, path));
+                IReadOnlyList<string> parts = PromptSetFile.Names(path);
+                all.AddRange(parts.Count == 0 ? [new PromptEntry(path, path)] : parts.Select(p => new PromptEntry(PromptSetFile.Address(path, p), PromptSetFile.Address(path, p))));
                 continue;
             }
             int before = all.Count;
@@ -59,6 +64,21 @@ public static class PromptFolder
                 throw new InvalidDataException($"{path}: reading prompts; the folder holds none, expected PEFT folders, run folders or files ({string.Join(", ", Extensions)}). Name the folder of one prompt, or a folder of several.");
         }
         return all;
+    }
+
+    // A damaged file is an entry too: whoever reads it says what is wrong.
+    private static IEnumerable<PromptEntry> Parts(string name, string path, bool prefix)
+    {
+        IReadOnlyList<string> parts;
+        try
+        {
+            parts = PromptSetFile.Names(path);
+        }
+        catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException)
+        {
+            parts = [];
+        }
+        return parts.Count == 0 ? [new PromptEntry(name, path)] : parts.Select(p => new PromptEntry(prefix ? $"{name}-{p}" : p, PromptSetFile.Address(path, p)));
     }
 
     private static bool IsAdapter(string folder) => File.Exists(Path.Combine(folder, PeftPrompt.ConfigName));

@@ -83,7 +83,7 @@ public static class Charts
                         ChartFrame.Line(svg, $"e{style}", px - 3, y.At(Low(p, error)), px + 3, y.At(Low(p, error)));
                         ChartFrame.Line(svg, $"e{style}", px - 3, y.At(p.Y + error), px + 3, y.At(p.Y + error));
                     }
-                    if (marks) ChartFrame.Mark(svg, style, px, y.At(p.Y), $"{series[i].Name}, {text.X} {say(p.X)}: {Value(p.Y, percent)}{(error > 0 ? $" ± {Value(error, percent)}" : "")}");
+                    if (marks) ChartFrame.Mark(svg, style, px, y.At(p.Y), $"{(series[i].Name.Length > 0 ? $"{series[i].Name}, " : "")}{text.X} {say(p.X)}: {Value(p.Y, percent)}{(error > 0 ? $" ± {Value(error, percent)}" : "")}");
                 }
             }
         });

@@ -1,4 +1,5 @@
 // The prompts of a run: length and first values. Deliberately not the drawing of them.
+using IptNative.Tuning.Prompts;
 using IptNative.Tuning.Runs.Options;
 
 namespace IptNative.Tuning.Runs;
@@ -46,6 +47,9 @@ public sealed record PromptConfig
     /// <summary>Vocabulary draws from the first so many pieces, which are the most frequent.</summary>
     public int VocabPieces { get; init; } = 5000;
 
+    /// <summary>Where the virtual tokens stand; null puts them first. Its number of virtual tokens has to be <see cref="Length"/>.</summary>
+    public string? Template { get; init; }
+
     internal PromptConfig Visit(OptionVisitor v) => new()
     {
         Length = v.Int("length", Length, 1, "Virtual tokens of a prompt."),
@@ -54,10 +58,13 @@ public sealed record PromptConfig
         InitFile = v.FilePath("init_file", InitFile, "The saved prompt of init 'file': a PEFT folder or .npy file."),
         UniformRange = v.Number("uniform_range", UniformRange, NumberRange.Above(0), "Init 'uniform' draws from minus this to this."),
         VocabPieces = v.Int("vocab_pieces", VocabPieces, 1, "Init 'vocab' draws from the first so many pieces of the vocabulary."),
+        Template = v.Text("template", Template, "Where virtual tokens, input and answer stand: \"[P:3] {text} [P:3] It was [slot]\"; null puts the prompt first. 'length' has to be the number of its virtual tokens."),
     };
 
     internal void Validate()
     {
+        if (Template is not null && PromptTemplate.Parse(Template).Rows is var rows && rows != Length)
+            throw new ArgumentException($"prompt.template has {rows} virtual tokens and prompt.length is {Length}, expected the same number: \"length\": {rows}.");
         if (Init == PromptInit.Text && string.IsNullOrWhiteSpace(InitText))
             throw new ArgumentException("prompt.init is \"text\" without prompt.init_text, expected the text to start from.");
         if (Init != PromptInit.Text && InitText is not null)

@@ -15,6 +15,9 @@ public enum TuningMethod
     /// <summary>Every number of the prompt (Lester et al. 2021).</summary>
     PromptTuning,
 
+    /// <summary>The weights of a network that makes the prompt (Liu et al. 2021, P-tuning).</summary>
+    PTuning,
+
     /// <summary>Multi-task subspace finding: Proj and Proj_b, from trained prompts (Qin et al. 2021).</summary>
     Msf,
 
@@ -86,7 +89,7 @@ public readonly record struct OptionHelp(string Name, string Default, string Hel
 /// <summary>A training run's options; the defaults are those of Lester et al. 2021.</summary>
 public sealed partial record RunConfig
 {
-    private static readonly (string, TuningMethod)[] Methods = [("prompt_tuning", TuningMethod.PromptTuning), ("msf", TuningMethod.Msf), ("ist", TuningMethod.Ist)];
+    private static readonly (string, TuningMethod)[] Methods = [("prompt_tuning", TuningMethod.PromptTuning), ("p_tuning", TuningMethod.PTuning), ("msf", TuningMethod.Msf), ("ist", TuningMethod.Ist)];
     private static readonly (string, KeptActivations)[] ActivationWords =
         [("auto", KeptActivations.Auto), ("blocks", KeptActivations.Blocks), ("sublayers", KeptActivations.Sublayers), ("full", KeptActivations.Full)];
     private static readonly (string, ForwardEngine)[] ForwardWords = [("auto", ForwardEngine.Auto), ("ort", ForwardEngine.Ort), ("native", ForwardEngine.Native)];
@@ -107,6 +110,9 @@ public sealed partial record RunConfig
 
     /// <summary>The prompts.</summary>
     public PromptConfig Prompt { get; init; } = new();
+
+    /// <summary>Where <see cref="Method"/> is p_tuning: the network.</summary>
+    public PTuningConfig PTuning { get; init; } = new();
 
     /// <summary>Where <see cref="Method"/> is msf: the subspace.</summary>
     public MsfConfig Msf { get; init; } = new();
@@ -251,6 +257,8 @@ public sealed partial record RunConfig
             Memory.ByteSize.Parse(budget);
         if (Weights == WeightPlace.Streamed && Forward == ForwardEngine.Ort)
             throw new ArgumentException("weights is \"streamed\" and forward is \"ort\", which binds all weights at once. Set \"forward\": \"native\".");
+        if (Prompt.Template is not null && Method is (TuningMethod.Msf or TuningMethod.Ist))
+            throw new ArgumentException("prompt.template is given with method \"msf\" or \"ist\", expected \"prompt_tuning\" or \"p_tuning\": a subspace's prompts stand before the text.");
         if (Method == TuningMethod.Msf)
             ValidateMsf();
         if (Method == TuningMethod.Ist && string.IsNullOrEmpty(Ist.Subspace))
@@ -288,6 +296,7 @@ public sealed partial record RunConfig
             Method = method,
             Tasks = v.Sections("tasks", Tasks, () => new TaskConfig(), (t, w) => t.Visit(w), "data", "The tasks; 'task' takes one alone."),
             Prompt = v.Section("prompt", Prompt, (p, w) => p.Visit(w), "The prompts."),
+            PTuning = method == TuningMethod.PTuning ? v.Section("p_tuning", PTuning, (p, w) => p.Visit(w), "The network that makes the prompts.") : PTuning,
             Msf = method == TuningMethod.Msf ? v.Section("msf", Msf, (m, w) => m.Visit(w), "The subspace to find.") : Msf,
             Ist = method == TuningMethod.Ist ? v.Section("ist", Ist, (i, w) => i.Visit(w), "The subspace to tune in.") : Ist,
             Optimizer = v.Section("optimizer", Optimizer, (o, w) => o.Visit(w), "The optimizer."),

@@ -21,17 +21,19 @@ public sealed class RunFolder : IDisposable
     private const string CheckpointName = "checkpoint";
     private const string BestName = "best";
     private const string PromptName = "prompt.npy";
+    private const string InitialName = "initial";
 
     private readonly RunLock _lock;
+    private readonly bool _begun;
     private readonly RunManifest _manifest;
     private readonly IReadOnlyList<RunRow> _rows;
     private readonly Func<Stream, Stream> _disk;
     private long? _savedStep;
 
     [SuppressMessage("Performance", "CA1859", Justification = "The rows are a list of the configuration's.")]
-    private RunFolder(RunLock held, RunManifest manifest, RunConfig config, IReadOnlyList<string> notes, Func<Stream, Stream> disk, TimeProvider clock)
+    private RunFolder(RunLock held, bool begun, RunManifest manifest, RunConfig config, IReadOnlyList<string> notes, Func<Stream, Stream> disk, TimeProvider clock)
     {
-        (_lock, _manifest, Config, Notes, _disk) = (held, manifest, config, notes, disk);
+        (_lock, _begun, _manifest, Config, Notes, _disk) = (held, begun, manifest, config, notes, disk);
         Path = config.Output;
         _rows = config.Rows();
         AtomicFile.RemoveLeftovers(Path);
@@ -99,7 +101,7 @@ public sealed class RunFolder : IDisposable
                 manifest = RunManifest.Of(config, inputs, clock);
                 manifest.Save(folder, config);
             }
-            return new RunFolder(held, manifest, config, notes, disk, clock);
+            return new RunFolder(held, begun, manifest, config, notes, disk, clock);
         }
         catch
         {
@@ -128,6 +130,38 @@ public sealed class RunFolder : IDisposable
             throw new IOException($"{path}: writing the checkpoint of step {state.Step} ({bytes / 1e6:0.0} MB); {e.Message.TrimEnd('.')}. {old}: make room, then go on with --resume.", e);
         }
         _savedStep = state.Step;
+    }
+
+    /// <summary>Keeps what a run starts from, to tell later how far it went.</summary>
+    /// <param name="row">Index of the run.</param>
+    /// <param name="prompt">Its prompt before the first step.</param>
+    /// <exception cref="IOException">The folder cannot be written.</exception>
+    public void SaveInitial(int row, Prompt prompt)
+    {
+        ArgumentNullException.ThrowIfNull(prompt);
+        Directory.CreateDirectory(At(InitialName));
+        NumpyFile.Write(At(InitialName, _rows[row].Name + ".npy"), new TensorShape(prompt.Length, prompt.DModel), prompt.Values);
+    }
+
+    /// <summary>What a run's best prompt started from, where it lies in a run folder that has it.</summary>
+    /// <param name="prompt">The prompt's folder or file: best, or best/RUN.</param>
+    /// <returns>The file; null where there is none.</returns>
+    public static string? InitialOf(string prompt)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(prompt);
+        string own = System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(prompt));
+        if (System.IO.Path.GetFileName(own) == PromptName)
+            own = System.IO.Path.GetDirectoryName(own)!; // a file has a folder
+        string folder = System.IO.Path.GetDirectoryName(own) ?? own;
+        // best of a run by itself, or best/RUN.
+        if (System.IO.Path.GetFileName(own) == BestName)
+        {
+            string initial = System.IO.Path.Combine(folder, InitialName);
+            string[] only = Directory.Exists(initial) ? Directory.GetFiles(initial, "*.npy") : [];
+            return only.Length == 1 ? only[0] : null;
+        }
+        string path = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(folder) ?? folder, InitialName, System.IO.Path.GetFileName(own) + ".npy");
+        return System.IO.Path.GetFileName(folder) == BestName && File.Exists(path) ? path : null;
     }
 
     /// <summary>Keeps a run's best prompt: an adapter that PEFT loads, and the same numbers as prompt.npy.</summary>
@@ -161,6 +195,21 @@ public sealed class RunFolder : IDisposable
     {
         ArgumentNullException.ThrowIfNull(result);
         result.Save(At("result.json"));
+    }
+
+    /// <summary>Takes back a new run of which nothing has been recorded, because its settings were refused for example: the next attempt would stumble over it. Anything else stays.</summary>
+    public void DiscardIfBlank()
+    {
+        if (_begun || _savedStep is not null || Recorder.LogOffset > 0)
+            return;
+        Recorder.Dispose();
+        File.Delete(At(RunManifest.FileName));
+        File.Delete(At(LogName));
+        foreach (string folder in (string[])[BoardsName, InitialName])
+        {
+            if (Directory.Exists(At(folder)))
+                Directory.Delete(At(folder), recursive: true);
+        }
     }
 
     /// <inheritdoc/>

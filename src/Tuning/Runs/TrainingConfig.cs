@@ -1,5 +1,6 @@
 // How long and in what portions is trained, what is minimised, and how it is scored.
 using IptNative.Kernels.Ops;
+using IptNative.Tuning.Data;
 using IptNative.Tuning.Runs.Options;
 
 namespace IptNative.Tuning.Runs;
@@ -7,6 +8,8 @@ namespace IptNative.Tuning.Runs;
 /// <summary>Options of the training loop.</summary>
 public sealed record TrainingConfig
 {
+    private static readonly (string, TrainedAnswers)[] AnswerWords = [("drawn", TrainedAnswers.Drawn), ("first", TrainedAnswers.First)];
+
     /// <summary>Optimizer steps of every run.</summary>
     public long Steps { get; init; } = 30_000;
 
@@ -46,6 +49,9 @@ public sealed record TrainingConfig
     /// <summary>Batches of examples of similar length.</summary>
     public bool LengthBuckets { get; init; } = true;
 
+    /// <summary>What the target is where an example has several gold answers.</summary>
+    public TrainedAnswers Answers { get; init; } = TrainedAnswers.Drawn;
+
     internal TrainingConfig Visit(OptionVisitor v) => new()
     {
         Steps = v.Integer("steps", Steps, 1, long.MaxValue, "Optimizer steps of every run."),
@@ -61,6 +67,7 @@ public sealed record TrainingConfig
         MaxSourceLength = v.Int("max_source_length", MaxSourceLength, 1, "Most tokens of an input, end mark included, prompt not; longer ones are cut."),
         MaxTargetLength = v.Int("max_target_length", MaxTargetLength, 1, "Most tokens of a target, end mark included; longer ones are cut."),
         LengthBuckets = v.Switch("length_buckets", LengthBuckets, "Batches of examples of similar length."),
+        Answers = v.Choice("answers", Answers, AnswerWords, "Where an example has several gold answers: one drawn whenever it is met, or the first."),
     };
 
     internal void Validate()

@@ -44,7 +44,7 @@ internal sealed class SweepFigures(SweepPlan plan, SweepTable table)
         bool numeric = sizes is not null || values.All(SweepTable.IsNumber);
         double Where(string value) => sizes is not null ? sizes[value] : numeric ? double.Parse(value, CultureInfo.InvariantCulture) : Array.IndexOf(values, value);
         ChartSeries[] lines = [.. scores.GroupBy(s => string.Join(", ", others.Select(o => s.Values[o]))).Select(g =>
-            new ChartSeries(g.Key.Length == 0 ? task : g.Key, [.. g.Select(s => new ChartPoint(Where(s.Values[at]), s.Mean, s.Deviation)).OrderBy(p => p.X)]))];
+            new ChartSeries(g.Key, [.. g.Select(s => new ChartPoint(Where(s.Values[at]), s.Mean, s.Deviation)).OrderBy(p => p.X)]))];
         double[] marks = [.. lines.SelectMany(l => l.Points.Select(p => p.X)).Distinct().Order()];
         string label = sizes is not null ? "parameters of the model" : x, what = ablated is null ? $"{task} by {x}" : $"{ablated}";
         string lead = others.Length == 0 ? "" : $"One {(numeric ? "line" : "mark")} per {string.Join(", ", others.Select(o => plan.Axes[o]))}. ";

@@ -19,7 +19,7 @@ public readonly record struct MicroBatchLimit(int Examples, long Positions);
 /// </remarks>
 public sealed class PromptLoss
 {
-    private readonly record struct Item(EncodedExamples Examples, int Example, int Group, int Prompt);
+    private readonly record struct Item(EncodedExamples Examples, int Example, int Group, int Prompt, int Answer);
 
     private readonly GradientPass _pass;
     private readonly MicroBatchLimit _limit;
@@ -66,11 +66,12 @@ public sealed class PromptLoss
     /// <param name="example">Its number there.</param>
     /// <param name="group">Whose loss it belongs to.</param>
     /// <param name="prompt">Its prompt in the table; -1 for none.</param>
-    public void Add(EncodedExamples examples, int example, int group, int prompt)
+    /// <param name="answer">Which of its gold answers is the target.</param>
+    public void Add(EncodedExamples examples, int example, int group, int prompt, int answer = 0)
     {
         ArgumentNullException.ThrowIfNull(examples);
-        _items.Add(new Item(examples, example, group, prompt));
-        _tokens[group] += GradientPass.CountedTokens(examples.LabelIds(example));
+        _items.Add(new Item(examples, example, group, prompt, answer));
+        _tokens[group] += GradientPass.CountedTokens(examples.LabelIds(example, answer));
     }
 
     /// <summary>Computes the step.</summary>
@@ -110,7 +111,7 @@ public sealed class PromptLoss
             if (item.Group != group)
                 continue;
             _batch.Clear();
-            _batch.Add(item.Examples.InputIds(item.Example), item.Examples.LabelIds(item.Example), item.Prompt);
+            item.Examples.AddTo(_batch, item.Example, item.Prompt, withLabels: true, item.Answer);
             if (_pass.FindNonFinite(_batch, prompts) is { } where)
                 return $"{where}, example {item.Example + 1} of {item.Examples.Task}";
         }
@@ -140,11 +141,12 @@ public sealed class PromptLoss
         for (int i = 0; i < count; i++)
         {
             Item item = _items[(int)(order[i] & uint.MaxValue)];
-            _batch.Add(item.Examples.InputIds(item.Example), item.Examples.LabelIds(item.Example), item.Prompt);
+            item.Examples.AddTo(_batch, item.Example, item.Prompt, withLabels: true, item.Answer);
             _groups[i] = item.Group;
         }
         return count;
     }
 
-    private static int Length(Item item, PromptTable prompts) => item.Examples.InputIds(item.Example).Length + (item.Prompt < 0 ? 0 : prompts.Length(item.Prompt));
+    // A template has the prompt's places in the text.
+    private static int Length(Item item, PromptTable prompts) => item.Examples.InputIds(item.Example).Length + (item.Prompt < 0 || item.Examples.Options.Template is not null ? 0 : prompts.Length(item.Prompt));
 }

@@ -49,7 +49,7 @@ public sealed partial class TrainRun
         var loss = new PromptLoss(pass, MsfTraining.Groups(section, tasks.Length), section.Loss.Reduction, plan.Limit);
         using var msf = new MsfTraining(subspace, training, section, loss, evaluator, evaluation, device) { Remembered = plan.ToText() };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
-        MsfOutcome outcome = msf.Run(new Store(folder, card), new RunObservers(folder.Recorder, _display), _cancel);
+        MsfOutcome outcome = msf.Run(new Store(folder, card, null), new RunObservers(folder.Recorder, _display), _cancel);
         if (outcome.Failure is null)
         {
             Directory.CreateDirectory(folder.BestFolder(0));

@@ -13,6 +13,7 @@ using IptNative.Tuning.Evaluation;
 using IptNative.Tuning.Memory;
 using IptNative.Tuning.Ipt;
 using IptNative.Tuning.Prompts;
+using IptNative.Tuning.PTuning;
 using IptNative.Tuning.Runs;
 using IptNative.Tuning.Subspaces;
 
@@ -71,7 +72,19 @@ public sealed partial class TrainRun
         using RunFolder folder = RunFolder.Open(_config, Inputs(checkpoint, tasks), resume);
         foreach (string line in folder.Notes)
             _note(line);
+        try
+        {
+            return Execute(folder, checkpoint, tokenizer, tasks, rows);
+        }
+        catch
+        {
+            folder.DiscardIfBlank();
+            throw;
+        }
+    }
 
+    private TrainRunReport Execute(RunFolder folder, Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
+    {
         using var device = new CpuDevice(_config.Threads, _config.Compute);
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false, ExpandQuantised = _note });
@@ -82,7 +95,14 @@ public sealed partial class TrainRun
 
         using PromptSubspace? subspace = _config.Method == TuningMethod.Ist ? OpenSubspace(device, checkpoint) : null;
         Prompt[] initial = subspace is null ? Initial(checkpoint, tokenizer, tasks, rows) : [];
-        using ITunedPrompts tuned = subspace is null ? new DirectPrompts(device, initial) : Intrinsic(subspace, rows);
+        for (int i = 0; i < initial.Length; i++)
+            folder.SaveInitial(i, initial[i]);
+        using ITunedPrompts tuned = _config.Method switch
+        {
+            TuningMethod.Ist => Intrinsic(subspace!, rows), // opened above
+            TuningMethod.PTuning => new EncodedPrompts(device, initial, [.. rows.Select(r => r.Seed)], _config.PTuning.Encoder, _config.PTuning.Hidden, _config.PTuning.Layers),
+            _ => new DirectPrompts(device, initial),
+        };
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
         int longest = _config.MemoryBudget is null ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
         (StepPlan plan, evaluation) = Plan(checkpoint, training, tuned.Table, folder, evaluation, longest);
@@ -94,7 +114,7 @@ public sealed partial class TrainRun
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
         var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit, Remembered = new Dictionary<string, string> { [PlanKey] = plan.ToText() } };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
-        using var trainer = new Trainer(device, tuned, training, loss, evaluator, options, new RunObservers(folder.Recorder, _display), new Store(folder, card));
+        using var trainer = new Trainer(device, tuned, training, loss, evaluator, options, new RunObservers(folder.Recorder, _display), new Store(folder, card, Template));
         IReadOnlyList<TrainingOutcome> outcomes = trainer.Run(_cancel);
 
         if (tuned is IntrinsicPrompts vectors)
@@ -106,6 +126,8 @@ public sealed partial class TrainRun
         folder.WriteResult(result);
         return new TrainRunReport(result, outcomes, folder.Path);
     }
+
+    private PromptTemplate? Template => _config.Prompt.Template is { } template ? PromptTemplate.Parse(template) : null;
 
     private DType Tape => _config.Tape == TapeType.BF16 ? DType.BF16 : DType.F32;
 
@@ -228,6 +250,7 @@ public sealed partial class TrainRun
     {
         TaskPrefix = task.TaskPrefix,
         Sentinel = task.Sentinel,
+        Template = Template,
         MaxSourceLength = _config.Training.MaxSourceLength,
         MaxTargetLength = _config.Training.MaxTargetLength,
     };
@@ -349,12 +372,12 @@ public sealed partial class TrainRun
         return process.PeakWorkingSet64;
     }
 
-    private sealed class Store(RunFolder folder, FrozenModelCard card) : ITrainingStore
+    private sealed class Store(RunFolder folder, FrozenModelCard card, PromptTemplate? template) : ITrainingStore
     {
         public TrainingState? State => folder.State;
 
         public void Save(TrainingState state) => folder.Save(state);
 
-        public void SaveBest(int run, Prompt prompt) => folder.SaveBest(run, prompt, card);
+        public void SaveBest(int run, Prompt prompt) => folder.SaveBest(run, prompt with { Template = template }, card);
     }
 }

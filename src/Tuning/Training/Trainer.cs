@@ -200,7 +200,7 @@ public sealed class Trainer : IDisposable
             {
                 IReadOnlyList<int> batch = _runs[i].Order.AtStep(_step * batches + a);
                 for (int e = 0; e < batch.Count; e++)
-                    _loss.Add(_runs[i].Row.Train, batch[e], i, i);
+                    _loss.Add(_runs[i].Row.Train, batch[e], i, i, AnswerDraw.Of(_options.Training.Answers, _runs[i].Row.Train.AnswerCount(batch[e]), _runs[i].Row.Row.Seed, _step * batches + a, batch[e]));
             }
         }
         _tuned.MakePrompts();

@@ -65,6 +65,8 @@ public sealed class PromptSetCommandTests : IDisposable
         string[] one = ["transfer", "--model", CliProgram.Model, "--prompts", $"other={Path.Combine(_folder, "words-first-seed1")}", "--data", "examples/gym", "--target", "clinc150-domain", "--limit", "4", "--threads", "1"];
         using var json = JsonDocument.Parse(CliProgram.Run([.. one, "--json", "--map", "clinc150-domain:money=banking"]).Returned(0).Output);
         Assert.Equal(["other", "none"], json.RootElement.GetProperty("scores").EnumerateArray().Select(s => s.GetProperty("source").GetString()));
+        CliProgram.Run([.. one, "--casting", "bioasq=mrqa"]).Returned(2).Says("--casting bioasq=mrqa: expected TARGET=TASK with one of the targets clinc150-domain");
+        CliProgram.Run([.. one, "--casting", "clinc150-domain=mrka"]).Returned(2).Says("'mrka' is no known task, expected one of ");
         CliProgram.Run([.. one, "--map", "nonsense"]).Returned(2).Says("expected TARGET:ANSWER=LABEL");
         CliProgram.Run([.. one, "--map", "sst2:a=b"]).Returned(2).Says("found no target 'sst2', expected one of clinc150-domain");
         CliProgram.Run([.. one, "--map", "clinc150-domain:a=no such label"]).Returned(2).Says("'no such label' is no label of clinc150-domain");
@@ -88,6 +90,11 @@ public sealed class PromptSetCommandTests : IDisposable
         Assert.Contains("length-3 is done", again.Error, StringComparison.Ordinal);
         Assert.Equal(second.Output, again.Output);
         Assert.Equal(3, File.ReadAllLines(Path.Combine(output, "sweep.csv")).Length);
+        Assert.Equal(second.Output, CliProgram.Run("sweep", file, "--output", output, "--table").Returned(0).Output);
+        Assert.Contains("#SBATCH --array=1-2", CliProgram.Run("sweep", file, "--output", Path.Combine(_folder, "new"), "--slurm", "--dry-run").Returned(0).Output, StringComparison.Ordinal);
+        CliProgram.Run("sweep", file, "--slurm", "--shards", "3").Returned(2).Says("--shards is 3, expected 1 to 2: the sweep has so many points.");
+        CliProgram.Run("sweep", file, "--wait").Returned(2).Says("are for --slurm, which is missing");
+        CliProgram.Run("sweep", file, "--slurm", "--shard", "1/2").Returned(2).Says("--slurm and --shard: found both, expected one");
         CliProgram.Run("sweep", file, "--shard", "3/2").Returned(2).Says("shard 3/2: expected i from 1 to n = 2");
         CliProgram.Run("sweep", Path.Combine(_folder, "missing.json")).Returned(1).Says("reading a sweep; there is no such file");
     }

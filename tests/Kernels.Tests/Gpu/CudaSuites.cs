@@ -32,6 +32,17 @@ public sealed class CudaElementwiseTests : ElementwiseTests<CudaTestDevice>;
 
 public sealed class CudaLayoutTests : LayoutTests<CudaTestDevice>;
 
+public sealed class CudaPackedAttentionTests : PackedAttentionTests<CudaTestDevice>
+{
+    [Theory]
+    [MemberData(nameof(PackedAttentionShapes.Large), MemberType = typeof(PackedAttentionShapes))]
+    public void LargeShapesMatchTheReference(int[] queries, int[] keys, int K, bool causal, bool biased) => MatchesTheReference(queries, keys, K, causal, biased);
+}
+
+public sealed class CudaSubspaceOpsTests : SubspaceOpsTests<CudaTestDevice>;
+
+public sealed class CudaDequantisationTests : DequantisationTests<CudaTestDevice>;
+
 public sealed class CudaRmsNormTests : RmsNormTests<CudaTestDevice>;
 
 public sealed class CudaGemmTests : IlgpuGemmTests<CudaTestDevice>;

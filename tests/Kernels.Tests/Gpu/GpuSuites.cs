@@ -14,3 +14,18 @@ public sealed class IlgpuElementwiseTests : ElementwiseTests<IlgpuTestDevice>;
 public sealed class IlgpuLayoutTests : LayoutTests<IlgpuTestDevice>;
 
 public sealed class IlgpuRmsNormTests : RmsNormTests<IlgpuTestDevice>;
+
+/// <summary>Shorter than on the CPU: a thread of the emulation costs what a warp should.</summary>
+public sealed class IlgpuPackedAttentionTests : PackedAttentionTests<IlgpuTestDevice>
+{
+    protected override int Longest => 37;
+}
+
+public sealed class IlgpuSubspaceOpsTests : SubspaceOpsTests<IlgpuTestDevice>
+{
+    protected override int LongRow => 2053;
+
+    protected override int PowerOfTwo => 4096;
+}
+
+public sealed class IlgpuDequantisationTests : DequantisationTests<IlgpuTestDevice>;

@@ -83,11 +83,24 @@ public sealed class TaskCastingTests
         Assert.Equal(["Zo ë", "Z . B ."], example.Answers);
     }
 
+    [Fact]
+    public void MrqaIsCastAsSquadFromBothOfItsForms()
+    {
+        TaskExample[] asked = [.. Cast("mrqa", """{"context":"Anna won. Ben lost.","qas":[{"qid":"1","question":"Who won?","answers":["Anna","Anna."]},{"qid":"2","question":"Who lost?","answers":["Ben"]}]}""")];
+        Assert.Equal(["question: Who won ? context: Anna won . Ben lost .", "question: Who lost ? context: Anna won . Ben lost ."], asked.Select(e => e.Input));
+        Assert.Equal(["Anna", "Anna ."], asked[0].Answers);
+        TaskExample flat = Assert.Single(Cast("mrqa", """{"subset":"BioASQ","context":"Anna won.","question":"Who won?","answers":["Anna"]}"""));
+        Assert.Equal(Assert.Single(Cast("squad", """{"context":"Anna won.","question":"Who won?","answers":{"text":["Anna"]}}""")).Input, flat.Input);
+        Assert.Empty(Cast("mrqa", """{"header":{"dataset":"BioASQ","split":"dev"}}"""));
+    }
+
     [Theory]
     [InlineData("sst2", """{"sentence":"s","label":-1}""", "label is -1; expected 0 to 1, or one of negative, positive")]
     [InlineData("sst2", """{"sentence":"s","label":true}""", "label is true")]
     [InlineData("sst2", """{"text":"s","label":1}""", "record: no field \"sentence\"; the record has \"text\", \"label\"")]
     [InlineData("stsb", """{"sentence1":"a","sentence2":"b","label":"x"}""", "label is \"x\"; expected a number")]
+    [InlineData("mrqa", """{"context":"c","qas":{}}""", "field \"qas\" is a JSON object; expected a list")]
+    [InlineData("mrqa", """{"context":"c","qas":[{"question":"q","answers":["a"]},{"question":"q","answers":[]}]}""", "question 2: field \"answers\" is empty")]
     [InlineData("record", """{"passage":"p","query":"q","entities":[],"answers":[],"idx":{"passage":1,"query":2}}""", "field \"answers\" is empty")]
     public void WhatIsWrongIsNamed(string task, string json, string message) =>
         Assert.Contains(message, Assert.Throws<InvalidDataException>(() => Cast(task, json)).Message, StringComparison.Ordinal);

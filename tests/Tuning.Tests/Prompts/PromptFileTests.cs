@@ -64,7 +64,7 @@ public sealed class PromptFileTests : IDisposable
     [Theory]
     [InlineData("""{"peft_type":"LORA"}""", "peft_type is 'LORA'")]
     [InlineData("""{"peft_type":"PREFIX_TUNING"}""", "it is no prompt")]
-    [InlineData("""{"peft_type":"MULTITASK_PROMPT_TUNING"}""", "multiplied out for one task")]
+    [InlineData("""{"peft_type":"MULTITASK_PROMPT_TUNING"}""", "num_tasks is missing")]
     [InlineData("""{}""", "peft_type is missing")]
     [InlineData("""{"peft_type":"PROMPT_TUNING","num_virtual_tokens":4}""", "implies [num_virtual_tokens*num_transformer_submodules=4*1")]
     [InlineData("""{"peft_type":"PROMPT_TUNING","num_virtual_tokens":2,"num_transformer_submodules":3}""", "=2*3")]

@@ -57,6 +57,22 @@ public sealed class RunFolderTests : IDisposable
     private static RowStep[] Rows(long step) => [new(0, 1.0 / step, 0.3, step * 0.1), new(1, 2.0 / step, 0.3, double.PositiveInfinity)];
 
     [Fact]
+    public void WhatAPromptStartedFromIsFoundBesideIt()
+    {
+        string run = Path.Combine(_root, "has-initial"), initial = Path.Combine(run, "initial", "a-seed1.npy");
+        foreach (string folder in (string[])["initial", "best/a-seed1", "best/a-seed2"])
+            Directory.CreateDirectory(Path.Combine(run, folder));
+        File.WriteAllText(initial, "");
+        Assert.Equal(initial, RunFolder.InitialOf(Path.Combine(run, "best", "a-seed1")));
+        Assert.Equal(initial, RunFolder.InitialOf(Path.Combine(run, "best", "a-seed1") + Path.DirectorySeparatorChar));
+        Assert.Equal(initial, RunFolder.InitialOf(Path.Combine(run, "best", "a-seed1", "prompt.npy")));
+        Assert.Equal(initial, RunFolder.InitialOf(Path.Combine(run, "best"))); // a run by itself
+        Assert.Null(RunFolder.InitialOf(Path.Combine(run, "best", "a-seed2")));
+        Assert.Null(RunFolder.InitialOf(Path.Combine(run, "a-seed1")));
+        Assert.Null(RunFolder.InitialOf(Path.Combine(_root, "absent", "best")));
+    }
+
+    [Fact]
     public void ANewFolderHoldsItsOptions()
     {
         using (RunFolder folder = Open())

@@ -1,0 +1,129 @@
+// One step's attention over slots against plain loops in double, and that a row's bits are its own.
+using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using Xunit;
+
+namespace IptNative.Kernels.Tests.Ops;
+
+public sealed class CachedAttentionTests : OpTests<CpuTestDevice>
+{
+    private sealed record Row(float[] Keys, float[] Values, int Count, int Capacity);
+
+    [Theory]
+    [InlineData(1, 1, new[] { 1 })]
+    [InlineData(3, 5, new[] { 1, 16, 17, 40 })]
+    [InlineData(4, 32, new[] { 31, 33, 7, 64, 100 })]
+    [InlineData(2, 17, new[] { 15, 48 })]
+    public void IsTheReference(int H, int K, int[] counts)
+    {
+        Row[] rows = [.. counts.Select((n, i) => Made(n, H * K, i))];
+        float[] q = Normal(rows.Length * H * K, 91), bias = Normal(H * (2 * 128 - 1), 92);
+        foreach (bool biased in (bool[])[false, true])
+        {
+            float[] actual = Run(rows, q, biased ? bias : null, H, K);
+            for (int r = 0; r < rows.Length; r++)
+            {
+                Row row = rows[r];
+                for (int h = 0; h < H; h++)
+                {
+                    double[] s = [.. Enumerable.Range(0, row.Count).Select(j => Enumerable.Range(0, K).Sum(d => (double)q[(r * H + h) * K + d] * row.Keys[(h * K + d) * row.Capacity + j]) + (biased ? bias[h * 255 + 127 + j - (row.Count - 1)] : 0))];
+                    double max = s.Max(), sum = s.Sum(x => Math.Exp(x - max));
+                    double[] expected = [.. Enumerable.Range(0, K).Select(d => Enumerable.Range(0, row.Count).Sum(j => Math.Exp(s[j] - max) / sum * row.Values[j * H * K + h * K + d]))];
+                    // Scores: K products of normal numbers, an error of some sqrt(K) eps K that the softmax passes on to weights and values of a few units.
+                    TensorAssert.Close(expected, actual.AsSpan((r * H + h) * K, K), _ => 8 * TensorAssert.Eps * (K + 8), $"context of row {r} head {h}");
+                }
+            }
+        }
+    }
+
+    [Fact]
+    public void ARowsBitsAreItsOwn()
+    {
+        const int H = 3, K = 20;
+        Row[] rows = [.. new[] { 5, 61, 17, 1 }.Select((n, i) => Made(n, H * K, i))];
+        float[] q = Normal(rows.Length * H * K, 5), bias = Normal(H * 255, 6);
+        float[] together = Run(rows, q, bias, H, K);
+        (float[] one, float[] two) = OnOneAndTwoThreads(() => Run(rows, q, bias, H, K));
+        TensorAssert.SameBits(together, one, "on one thread");
+        TensorAssert.SameBits(together, two, "on two threads");
+        for (int r = 0; r < rows.Length; r++)
+        {
+            // Alone, and in a slot with more room, whose spare positions hold NaN.
+            Row wide = Wider(rows[r], H * K, 128);
+            float[] alone = Run([wide], q[(r * H * K)..((r + 1) * H * K)], bias, H, K);
+            TensorAssert.SameBits(together.AsSpan(r * H * K, H * K), alone, $"row {r} alone");
+        }
+    }
+
+    [Fact]
+    public void WhatDoesNotFitIsNamed()
+    {
+        Row row = Made(3, 4, 0);
+        Tensor keys = Upload(row.Keys), values = Upload(row.Values), x = Empty(4), scores = Empty(64);
+        Assert.Contains("row 0 has 17 positions in room for 16", Assert.Throws<ArgumentException>(() => CachedAttention.Forward(Device, x, [new CachedKeys(keys, values, 17, 16)], default, scores, x, 2, 2)).Message, StringComparison.Ordinal);
+        Assert.Contains("a multiple of 16", Assert.Throws<ArgumentException>(() => CachedAttention.Forward(Device, x, [new CachedKeys(keys, values, 3, 15)], default, scores, x, 2, 2)).Message, StringComparison.Ordinal);
+        Assert.Contains("a row has 3 positions, expected 2 at most", Assert.Throws<ArgumentException>(() => CachedAttention.Forward(Device, x, [new CachedKeys(keys, values, 3, 16)], new DistanceBias(Upload(new float[6]), 2), scores, x, 2, 2)).Message, StringComparison.Ordinal);
+    }
+
+    private float[] Run(Row[] rows, float[] q, float[]? bias, int H, int K)
+    {
+        CachedKeys[] kept = [.. rows.Select(r => new CachedKeys(Upload(r.Keys), Upload(r.Values), r.Count, r.Capacity))];
+        Tensor context = Empty(q.Length), scores = Empty(rows.Length * H * rows.Max(r => r.Capacity));
+        CachedAttention.Forward(Device, Upload(q), kept, bias is null ? default : new DistanceBias(Upload(bias), 128), scores, context, H, K);
+        return Download(context);
+    }
+
+    private static Row Made(int count, int inner, int seed)
+    {
+        int capacity = (count + 15) / 16 * 16;
+        float[] keys = Normal(inner * capacity, 10 + seed), values = Normal(capacity * inner, 20 + seed);
+        for (int i = 0; i < inner; i++)
+            keys.AsSpan(i * capacity + count, capacity - count).Fill(float.NaN);
+        values.AsSpan(count * inner).Fill(float.NaN);
+        return new Row(keys, values, count, capacity);
+    }
+
+    private static Row Wider(Row row, int inner, int capacity)
+    {
+        float[] keys = new float[inner * capacity], values = new float[capacity * inner];
+        keys.AsSpan().Fill(float.NaN);
+        values.AsSpan().Fill(float.NaN);
+        for (int i = 0; i < inner; i++)
+            row.Keys.AsSpan(i * row.Capacity, row.Count).CopyTo(keys.AsSpan(i * capacity));
+        row.Values.AsSpan(0, row.Count * inner).CopyTo(values);
+        return new Row(keys, values, row.Count, capacity);
+    }
+}
+
+public sealed class PackedMatrixTests : OpTests<CpuTestDevice>
+{
+    [Theory]
+    [InlineData(1, 1, 1)]
+    [InlineData(1, 33, 17)]
+    [InlineData(16, 128, 128)]
+    [InlineData(5, 700, 300)]
+    [InlineData(13, 31, 513)]
+    [InlineData(241, 40, 24)]
+    public void IsTheMatrixProductBitForBit(int rows, int outer, int inner)
+    {
+        float[] w = Normal(outer * inner, 1), x = Normal(rows * inner, 2), start = Normal(rows * outer, 3);
+        var cpu = (CpuDevice)Device;
+        using var packed = new PackedMatrix(cpu, Upload(w), outer, inner);
+        foreach (bool accumulate in (bool[])[false, true])
+        {
+            Tensor expected = Upload(start), actual = Upload(start);
+            Gemm.Run(cpu, new GemmArgs { A = Upload(x), B = Upload(w), TransB = true, C = expected, M = rows, N = outer, K = inner, Accumulate = accumulate, Alpha = 0.75f });
+            packed.Multiply(Upload(x), actual, rows, accumulate, 0.75f);
+            TensorAssert.SameBits(Download(expected), Download(actual), $"{rows} x {outer} x {inner}, accumulate {accumulate}");
+        }
+        // A row alone is the same bits as in company.
+        Tensor one = Empty(outer), all = Empty(rows * outer);
+        packed.Multiply(Upload(x), all, rows);
+        packed.Multiply(Upload(x[((rows - 1) * inner)..]), one, 1);
+        TensorAssert.SameBits(Download(all).AsSpan((rows - 1) * outer), Download(one), "the last row alone");
+    }
+
+    [Fact]
+    public void AMatrixOfAnotherSizeIsRefused() =>
+        Assert.Contains("found 11", Assert.Throws<ArgumentException>(() => new PackedMatrix((CpuDevice)Device, Upload(new float[11]), 3, 4)).Message, StringComparison.Ordinal);
+}
