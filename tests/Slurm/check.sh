@@ -99,6 +99,10 @@ has_checkpoint() { ls "$work"/slurm-run/points/*/checkpoint/state.safetensors; }
 until_true "a first checkpoint" has_checkpoint
 # The node dies with everything on it: processes by SIGKILL, so that nothing can be saved at the last moment.
 kill -9 "${pids[2]}"; wait "${pids[2]}" 2>/dev/null || true
+# The steps' keepers first: one that outlives its processes would report them as failed, where a dead node reports nothing.
+for pid in $(pgrep -f 'slurmstepd: \[' || true); do
+  if tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -q "$work"; then kill -9 "$pid" 2>/dev/null || true; fi
+done
 for pid in $(pgrep -f -- "--output $work/slurm-run" || true); do kill -9 "$pid" 2>/dev/null || true; done
 scontrol update "nodename=$host" state=down reason=check
 until_true "every task to be back in the queue" bash -c "! squeue --noheader --array --format=%T | grep -qv PENDING"
