@@ -44,7 +44,7 @@ public sealed class MemoryPlanTests
         string package = Path.Combine(folder, "int8");
         CliProgram.Run("export", "--checkpoint", CliProgram.Model, "--out", package, "--dtype", "int8").Returned(0);
         string[] train = ["train", Path.Combine(CliProgram.Root, "examples", "quickstart.json"), "--set", $"model={package}", "--set", "training.steps=2", "--set", "training.eval_every=2", "--set", "training.runs=1", "--set", "evaluation.baselines=false"];
-        string refusal = CliProgram.Run([.. train, "--output", Path.Combine(folder, "refused"), "--memory-budget", "60MB"]).Returned(1).Says("a step does not fit into 60 MB").Error;
+        string refusal = CliProgram.Run([.. train, "--output", Path.Combine(folder, "refused"), "--memory-budget", "60MB"]).Returned(1, afterNotes: true).Says("a step does not fit into 60 MB").Error;
         string enough = refusal.Split("--memory-budget ")[1].Split(' ')[0];
         CliRun run = CliProgram.Run([.. train, "--output", Path.Combine(folder, "run"), "--memory-budget", enough]).Returned(0).Says($"memory plan for {enough}: ");
         using JsonDocument result = JsonDocument.Parse(File.ReadAllText(Path.Combine(folder, "run", "result.json")));
