@@ -32,6 +32,8 @@ public sealed class CudaElementwiseTests : ElementwiseTests<CudaTestDevice>;
 
 public sealed class CudaLayoutTests : LayoutTests<CudaTestDevice>;
 
+public sealed class CudaLstmCellTests : LstmCellTests<CudaTestDevice>;
+
 public sealed class CudaPackedAttentionTests : PackedAttentionTests<CudaTestDevice>
 {
     [Theory]

@@ -1,4 +1,5 @@
 // The device that the ILGPU halves are tested on: the emulation where the package is missing, ILGPU's own CPU accelerator where it is there.
+using System.Diagnostics;
 using ILGPU.Runtime;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Gpu;
@@ -40,8 +41,38 @@ internal sealed unsafe class HostAcceleratorDevice(Accelerator accelerator, Comp
 
     protected override nint AddressShift => Shift;
 
-    protected override MemoryBuffer AllocateRaw(Accelerator accelerator, long length, int elementSize, string purpose) => accelerator.AllocateRaw(length, elementSize);
+    /// <summary>Memory that it lets itself be taken for.</summary>
+    public long Memory { get; set; } = 1L << 30;
+
+    public override long? FreeBytes => Memory - HeldBytes;
+
+    public override DeviceTimeline CreateTimeline() => new HostTimeline();
+
+    protected override MemoryBuffer AllocateRaw(Accelerator accelerator, long length, int elementSize, string purpose) =>
+        HeldBytes + length * elementSize <= Memory ? accelerator.AllocateRaw(length, elementSize) : throw NoRoom(purpose, length * elementSize, Memory - HeldBytes, Memory, null);
 
     /// <summary>A device of its own on the one accelerator that all tests share.</summary>
-    public static HostAcceleratorDevice Create(ComputeType compute = ComputeType.F32) => new(Shared, compute);
+    public static HostAcceleratorDevice Create(ComputeType compute = ComputeType.F32, long memory = 1L << 30) => new(Shared, compute) { Memory = memory };
+
+    // Work here is done when a launch returns, so the host's clock is the device's.
+    private sealed class HostTimeline : DeviceTimeline
+    {
+        private readonly List<long> _marks = [];
+
+        public override void Restart()
+        {
+            _marks.Clear();
+            Mark();
+        }
+
+        public override int Mark()
+        {
+            _marks.Add(Stopwatch.GetTimestamp());
+            return _marks.Count - 1;
+        }
+
+        public override double SecondsAt(int mark) => Stopwatch.GetElapsedTime(_marks[0], _marks[mark]).TotalSeconds;
+
+        protected override void Dispose(bool disposing) => _marks.Clear();
+    }
 }
