@@ -182,7 +182,7 @@ public static class StepBenchmark
         };
         // A device's memory ends where it ends: nothing is swapped. What the user has said stands; the rest is chosen.
         if (!host && MemoryPlanner.DeviceBudget(device!, options.MemoryBudget) is { } room)
-            return MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations ?? (options.MemoryBudget is null ? Activations.Full : null), residence, options.Forward, options.Batch), room);
+            return MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, residence, options.Forward, options.Batch), room);
         return options.MemoryBudget is { } budget
             ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, options.Forward, options.Batch), budget)
             : MemoryPlan.Of(request);

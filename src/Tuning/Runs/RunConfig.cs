@@ -343,7 +343,7 @@ public sealed partial record RunConfig
     // A task that is there with two samples of its data is told apart by their seed.
     internal string LabelOf(int task) => Tasks.Count(t => t.DisplayName == Tasks[task].DisplayName) > 1 ? $"{Tasks[task].DisplayName}_{Tasks[task].Seed}" : Tasks[task].DisplayName;
 
-    [GeneratedRegex(@"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+    [GeneratedRegex(@"^(auto|cpu|cuda(:[0-9]{1,9})?)$")]
     private static partial Regex DeviceName();
 }
 

@@ -55,6 +55,25 @@ public sealed class MemoryPlannerTests
         string Refusal(MemoryFreedom free, long bytes) => Assert.Throws<InsufficientMemoryException>(() => MemoryPlanner.Fit(request, free, bytes)).Message;
     }
 
+    /// <summary>A GPU cannot stream weights: what helps there is to keep less or to store them narrower, and the message says which of it does.</summary>
+    [Fact]
+    public void ARefusalOfADeviceNamesTheSmallestChangeThatFits()
+    {
+        var request = new MemoryRequest { Weights = StoredWeights.Of(T5Shapes.Named("xl"), DType.F32), Device = "cuda:0" };
+        var free = new MemoryFreedom(null, WeightResidence.Resident, ForwardEngine.Native, 8);
+        MemoryPlan roomy = MemoryPlanner.Fit(request, free, 80_000_000_000);
+        Assert.Equal((Activations.Full, 8), (roomy.Request.Activations, roomy.Request.Examples));
+        Assert.DoesNotContain(roomy.Lines, l => l.What == "program");
+        Assert.StartsWith("weights on cuda:0, native forward, full activations, 8 examples at once: ", MemoryPlanner.Describe(roomy), StringComparison.Ordinal);
+        string bf16 = Refusal(request, 10_000_000_000);
+        Assert.StartsWith("a step does not fit into 10.0 GB of cuda:0: weights on cuda:0, native forward, blocks activations, 1 example at once: ", bf16, StringComparison.Ordinal);
+        Assert.Contains("Smallest change that fits: weights exported with --dtype bf16 (weights on cuda:0, native forward, ", bf16, StringComparison.Ordinal);
+        Assert.Contains("Smallest change that fits: weights exported with --dtype int4 (", Refusal(request, 3_000_000_000), StringComparison.Ordinal);
+        Assert.EndsWith("Nothing smaller fits either: use shorter inputs, a device with more memory, or --device cpu, which can stream weights.", Refusal(request, 500_000_000), StringComparison.Ordinal);
+
+        string Refusal(MemoryRequest asked, long bytes) => Assert.Throws<InsufficientMemoryException>(() => MemoryPlanner.Fit(asked, free, bytes)).Message;
+    }
+
     [Fact]
     public void StreamingDoesNotGrowWithTheLayers()
     {
