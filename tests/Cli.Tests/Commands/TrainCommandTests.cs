@@ -10,7 +10,7 @@ namespace IptNative.Cli.Tests.Commands;
 public sealed class TrainCommandTests : IDisposable
 {
     // Far above what a step takes on a busy machine.
-    private const int LimitMs = 100_000;
+    private const int LimitMs = 600_000;
 
     private readonly string _folder = Directory.CreateTempSubdirectory("iptnative-").FullName;
 
