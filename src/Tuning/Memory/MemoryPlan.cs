@@ -220,6 +220,6 @@ public sealed class MemoryPlan
     private static long Workers(MemoryRequest request)
     {
         long keys = Math.Max(request.Source, request.Target), k = request.Weights.Config.DKv;
-        return 2_000_000 + request.Threads * (700_000 + 4 * (3 * keys * k + 128 * keys));
+        return 2_500_000 + request.Threads * (900_000 + 4 * (3 * keys * k + 128 * keys));
     }
 }
