@@ -1,19 +1,18 @@
-// The LSTM's cell on a GPU: a thread does one unit of one row, so that neighbours read neighbouring numbers of each gate. Contract: LstmCell.cs.
+// The LSTM's cell on a GPU: a thread a unit. Contract and formulas: LstmCell.cs.
 using ILGPU;
-using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Gpu;
 
 namespace IptNative.Kernels.Ops;
 
-public static unsafe partial class LstmCell
+public static partial class LstmCell
 {
     internal static class Ilgpu
     {
         public static void Forward(IlgpuDevice gpu, Tensor gates, Tensor previous, Tensor cell, Tensor y, long rows, long h)
         {
-            var kernel = new ForwardKernel { Gates = gpu.View<float>(gates), Previous = gpu.View<float>(previous), Cell = gpu.View<float>(cell), Y = gpu.View<float>(y), HasPrevious = !previous.IsEmpty, H = h, Units = rows * h };
-            gpu.Launch(kernel, Groups(gpu, kernel.Units), gpu.Threads);
+            var kernel = new ForwardKernel { Gates = gpu.View<float>(gates), Previous = gpu.View<float>(previous), Cell = gpu.View<float>(cell), Y = gpu.View<float>(y), Units = rows * h, H = h, First = previous.IsEmpty ? 1 : 0 };
+            gpu.Launch(kernel, gpu.Groups((rows * h + gpu.Threads - 1) / gpu.Threads), gpu.Threads);
         }
 
         public static void Backward(IlgpuDevice gpu, Tensor gates, Tensor previous, Tensor cell, Tensor dy, Tensor dcell, Tensor dgates, long rows, long h)
@@ -26,37 +25,35 @@ public static unsafe partial class LstmCell
                 Dy = gpu.View<float>(dy),
                 Dcell = gpu.View<float>(dcell),
                 Dgates = gpu.View<float>(dgates),
-                HasPrevious = !previous.IsEmpty,
-                H = h,
                 Units = rows * h,
+                H = h,
+                First = previous.IsEmpty ? 1 : 0,
             };
-            gpu.Launch(kernel, Groups(gpu, kernel.Units), gpu.Threads);
+            gpu.Launch(kernel, gpu.Groups((rows * h + gpu.Threads - 1) / gpu.Threads), gpu.Threads);
         }
-
-        private static int Groups(IlgpuDevice gpu, long units) => gpu.Groups((units + gpu.Threads - 1) / gpu.Threads);
 
         internal struct ForwardKernel : IGpuKernel<ForwardKernel>
         {
             public ArrayView<float> Gates, Previous, Cell, Y;
-            public GpuFlag HasPrevious;
-            public long H, Units;
+            public long Units, H;
+            public int First;
 
             public static void Run(ForwardKernel k)
             {
                 long stride = (long)Grid.DimX * Group.DimX;
-                for (long i = (long)Grid.IdxX * Group.DimX + Group.IdxX; i < k.Units; i += stride)
+                for (long at = (long)Grid.IdxX * Group.DimX + Group.IdxX; at < k.Units; at += stride)
                 {
-                    long gate = 4 * k.H * (i / k.H) + i % k.H;
-                    float input = Sigmoid(new GpuLane(k.Gates[gate])).Value, forget = Sigmoid(new GpuLane(k.Gates[gate + k.H])).Value;
-                    float candidate = VectorMath.Tanh(new GpuLane(k.Gates[gate + 2 * k.H])).Value, output = Sigmoid(new GpuLane(k.Gates[gate + 3 * k.H])).Value;
-                    float before = k.HasPrevious ? k.Previous[i] : 0;
-                    float cell = forget * before + input * candidate;
-                    k.Gates[gate] = input;
-                    k.Gates[gate + k.H] = forget;
-                    k.Gates[gate + 2 * k.H] = candidate;
-                    k.Gates[gate + 3 * k.H] = output;
-                    k.Cell[i] = cell;
-                    k.Y[i] = output * VectorMath.Tanh(new GpuLane(cell)).Value;
+                    long gate = at / k.H * 4 * k.H + at % k.H;
+                    float before = 0;
+                    if (k.First == 0)
+                        before = k.Previous[at];
+                    Unit<GpuLane> u = LstmCell.Forward(new GpuLane(k.Gates[gate]), new GpuLane(k.Gates[gate + k.H]), new GpuLane(k.Gates[gate + 2 * k.H]), new GpuLane(k.Gates[gate + 3 * k.H]), new GpuLane(before));
+                    k.Gates[gate] = u.I.Value;
+                    k.Gates[gate + k.H] = u.F.Value;
+                    k.Gates[gate + 2 * k.H] = u.G.Value;
+                    k.Gates[gate + 3 * k.H] = u.O.Value;
+                    k.Cell[at] = u.Cell.Value;
+                    k.Y[at] = u.Y.Value;
                 }
             }
         }
@@ -64,25 +61,30 @@ public static unsafe partial class LstmCell
         internal struct BackwardKernel : IGpuKernel<BackwardKernel>
         {
             public ArrayView<float> Gates, Previous, Cell, Dy, Dcell, Dgates;
-            public GpuFlag HasPrevious;
-            public long H, Units;
+            public long Units, H;
+            public int First;
 
             public static void Run(BackwardKernel k)
             {
                 long stride = (long)Grid.DimX * Group.DimX;
-                for (long i = (long)Grid.IdxX * Group.DimX + Group.IdxX; i < k.Units; i += stride)
+                for (long at = (long)Grid.IdxX * Group.DimX + Group.IdxX; at < k.Units; at += stride)
                 {
-                    long gate = 4 * k.H * (i / k.H) + i % k.H;
-                    float input = k.Gates[gate], forget = k.Gates[gate + k.H], candidate = k.Gates[gate + 2 * k.H], output = k.Gates[gate + 3 * k.H];
-                    float tanh = VectorMath.Tanh(new GpuLane(k.Cell[i])).Value, dy = k.Dy[i];
-                    float before = k.HasPrevious ? k.Previous[i] : 0;
-                    // forward: y = o tanh(c), so: o (1 - t^2), as a product that does not cancel near 1.
-                    float dcell = dy * output * ((1f - tanh) * (1f + tanh)) + k.Dcell[i];
-                    k.Dgates[gate] = dcell * candidate * input * (1f - input);
-                    k.Dgates[gate + k.H] = dcell * before * forget * (1f - forget);
-                    k.Dgates[gate + 2 * k.H] = dcell * input * ((1f - candidate) * (1f + candidate));
-                    k.Dgates[gate + 3 * k.H] = dy * tanh * output * (1f - output);
-                    k.Dcell[i] = dcell * forget;
+                    long gate = at / k.H * 4 * k.H + at % k.H;
+                    float before = 0;
+                    if (k.First == 0)
+                        before = k.Previous[at];
+                    var u = default(Unit<GpuLane>);
+                    u.I = new GpuLane(k.Gates[gate]);
+                    u.F = new GpuLane(k.Gates[gate + k.H]);
+                    u.G = new GpuLane(k.Gates[gate + 2 * k.H]);
+                    u.O = new GpuLane(k.Gates[gate + 3 * k.H]);
+                    u.Cell = new GpuLane(k.Cell[at]);
+                    Unit<GpuLane> d = LstmCell.Backward(u, new GpuLane(before), new GpuLane(k.Dy[at]), new GpuLane(k.Dcell[at]));
+                    k.Dgates[gate] = d.I.Value;
+                    k.Dgates[gate + k.H] = d.F.Value;
+                    k.Dgates[gate + 2 * k.H] = d.G.Value;
+                    k.Dgates[gate + 3 * k.H] = d.O.Value;
+                    k.Dcell[at] = d.Cell.Value;
                 }
             }
         }

@@ -32,8 +32,6 @@ public sealed class CudaElementwiseTests : ElementwiseTests<CudaTestDevice>;
 
 public sealed class CudaLayoutTests : LayoutTests<CudaTestDevice>;
 
-public sealed class CudaLstmCellTests : LstmCellTests<CudaTestDevice>;
-
 public sealed class CudaPackedAttentionTests : PackedAttentionTests<CudaTestDevice>
 {
     [Theory]
@@ -44,6 +42,8 @@ public sealed class CudaPackedAttentionTests : PackedAttentionTests<CudaTestDevi
 public sealed class CudaSubspaceOpsTests : SubspaceOpsTests<CudaTestDevice>;
 
 public sealed class CudaDequantisationTests : DequantisationTests<CudaTestDevice>;
+
+public sealed class CudaLstmCellTests : LstmCellTests<CudaTestDevice>;
 
 public sealed class CudaRmsNormTests : RmsNormTests<CudaTestDevice>;
 
