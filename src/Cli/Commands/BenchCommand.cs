@@ -1,5 +1,6 @@
 // `iptnative bench`: how fast and how large a training step is on this machine, without a checkpoint at hand.
 using System.CommandLine;
+using System.Text.Json;
 using IptNative.Cli.Terminal;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
@@ -118,11 +119,7 @@ internal static class BenchCommand
         json.WriteBoolean("spilled", r.Options.SpillFolder is not null);
         json.WriteString("compute", Name(r.Options.Compute));
         json.WriteString("lengths", Name(r.Options.Lengths));
-        json.WriteNumber("batch", r.Options.Batch);
-        json.WriteNumber("prompt", r.Options.Prompt);
-        json.WriteNumber("source", r.Options.Source);
-        json.WriteNumber("target", r.Options.Target);
-        json.WriteNumber("steps", r.Options.Steps);
+        WriteSizes(json, r.Options);
         json.WriteNumber("step_s", r.StepSeconds);
         json.WriteNumber("forward_s", r.ForwardSeconds);
         json.WriteNumber("backward_s", r.BackwardSeconds);
@@ -139,6 +136,16 @@ internal static class BenchCommand
         json.WriteNumber("device_peak_bytes", r.DevicePeakBytes);
         json.WriteNumber("loss", r.Loss);
     });
+
+    /// <summary>What a step is of, as `profile --json` says it too.</summary>
+    internal static void WriteSizes(Utf8JsonWriter json, StepBenchmarkOptions options)
+    {
+        json.WriteNumber("batch", options.Batch);
+        json.WriteNumber("prompt", options.Prompt);
+        json.WriteNumber("source", options.Source);
+        json.WriteNumber("target", options.Target);
+        json.WriteNumber("steps", options.Steps);
+    }
 
     private static T? Word<T>(string word)
         where T : struct, Enum => word == "auto" ? null : Enum.Parse<T>(word, ignoreCase: true);

@@ -128,11 +128,7 @@ internal static class ProfileCommand
         json.WriteString("compute", Name(r.Options.Compute));
         json.WriteString("forward", Name(r.Plan.Request.Forward));
         json.WriteString("activations", Name(r.Plan.Request.Activations));
-        json.WriteNumber("batch", r.Options.Batch);
-        json.WriteNumber("prompt", r.Options.Prompt);
-        json.WriteNumber("source", r.Options.Source);
-        json.WriteNumber("target", r.Options.Target);
-        json.WriteNumber("steps", r.Options.Steps);
+        BenchCommand.WriteSizes(json, r.Options);
         json.WriteNumber("step_s", r.StepSeconds);
         json.WriteNumber("unrecorded_step_s", r.UnrecordedSeconds);
         json.WriteNumber("between_ops_share", r.BetweenOps);

@@ -32,6 +32,34 @@ public static partial class LstmCell
             gpu.Launch(kernel, gpu.Groups((rows * h + gpu.Threads - 1) / gpu.Threads), gpu.Threads);
         }
 
+        // gate: of the unit's input gate in [rows, 4 h].
+        private static Unit<GpuLane> Load(ArrayView<float> gates, long gate, long h)
+        {
+            var u = default(Unit<GpuLane>);
+            u.I = new GpuLane(gates[gate]);
+            u.F = new GpuLane(gates[gate + h]);
+            u.G = new GpuLane(gates[gate + 2 * h]);
+            u.O = new GpuLane(gates[gate + 3 * h]);
+            return u;
+        }
+
+        private static void Store(ArrayView<float> gates, long gate, long h, Unit<GpuLane> u)
+        {
+            gates[gate] = u.I.Value;
+            gates[gate + h] = u.F.Value;
+            gates[gate + 2 * h] = u.G.Value;
+            gates[gate + 3 * h] = u.O.Value;
+        }
+
+        // The first step has no cell before it.
+        private static GpuLane Before(ArrayView<float> previous, long at, int first)
+        {
+            float before = 0;
+            if (first == 0)
+                before = previous[at];
+            return new GpuLane(before);
+        }
+
         internal struct ForwardKernel : IGpuKernel<ForwardKernel>
         {
             public ArrayView<float> Gates, Previous, Cell, Y;
@@ -44,14 +72,9 @@ public static partial class LstmCell
                 for (long at = (long)Grid.IdxX * Group.DimX + Group.IdxX; at < k.Units; at += stride)
                 {
                     long gate = at / k.H * 4 * k.H + at % k.H;
-                    float before = 0;
-                    if (k.First == 0)
-                        before = k.Previous[at];
-                    Unit<GpuLane> u = LstmCell.Forward(new GpuLane(k.Gates[gate]), new GpuLane(k.Gates[gate + k.H]), new GpuLane(k.Gates[gate + 2 * k.H]), new GpuLane(k.Gates[gate + 3 * k.H]), new GpuLane(before));
-                    k.Gates[gate] = u.I.Value;
-                    k.Gates[gate + k.H] = u.F.Value;
-                    k.Gates[gate + 2 * k.H] = u.G.Value;
-                    k.Gates[gate + 3 * k.H] = u.O.Value;
+                    Unit<GpuLane> a = Load(k.Gates, gate, k.H);
+                    Unit<GpuLane> u = LstmCell.Forward(a.I, a.F, a.G, a.O, Before(k.Previous, at, k.First));
+                    Store(k.Gates, gate, k.H, u);
                     k.Cell[at] = u.Cell.Value;
                     k.Y[at] = u.Y.Value;
                 }
@@ -70,20 +93,10 @@ public static partial class LstmCell
                 for (long at = (long)Grid.IdxX * Group.DimX + Group.IdxX; at < k.Units; at += stride)
                 {
                     long gate = at / k.H * 4 * k.H + at % k.H;
-                    float before = 0;
-                    if (k.First == 0)
-                        before = k.Previous[at];
-                    var u = default(Unit<GpuLane>);
-                    u.I = new GpuLane(k.Gates[gate]);
-                    u.F = new GpuLane(k.Gates[gate + k.H]);
-                    u.G = new GpuLane(k.Gates[gate + 2 * k.H]);
-                    u.O = new GpuLane(k.Gates[gate + 3 * k.H]);
+                    Unit<GpuLane> u = Load(k.Gates, gate, k.H);
                     u.Cell = new GpuLane(k.Cell[at]);
-                    Unit<GpuLane> d = LstmCell.Backward(u, new GpuLane(before), new GpuLane(k.Dy[at]), new GpuLane(k.Dcell[at]));
-                    k.Dgates[gate] = d.I.Value;
-                    k.Dgates[gate + k.H] = d.F.Value;
-                    k.Dgates[gate + 2 * k.H] = d.G.Value;
-                    k.Dgates[gate + 3 * k.H] = d.O.Value;
+                    Unit<GpuLane> d = LstmCell.Backward(u, Before(k.Previous, at, k.First), new GpuLane(k.Dy[at]), new GpuLane(k.Dcell[at]));
+                    Store(k.Dgates, gate, k.H, d);
                     k.Dcell[at] = d.Cell.Value;
                 }
             }

@@ -88,7 +88,7 @@ public sealed class RunConfigTests : IDisposable
     [InlineData("""{"model": "m", "tasks": ["t", "u"], "method": "msf", "spill": "s"}""", "spill names a folder and method is \"msf\", which trains an autoencoder")]
     [InlineData("""{"model": "m", "tasks": ["t", "u"], "method": "msf", "weights": "streamed"}""", "weights is \"streamed\" and method is \"msf\", which trains an autoencoder")]
     [InlineData("""{"model": "m", "tasks": ["t", "u"], "method": "msf", "training": {"runs": 2}}""", "training.runs is 2, expected 1 for \"method\": \"msf\"")]
-    [InlineData("""{"model": "m", "tasks": ["t"], "memory_budget": "some"}""", "memory_budget")]
+    [InlineData("""{"model": "m", "tasks": ["t"], "memory_budget": "some"}""", "memory_budget is \"some\", expected a number and a unit, for example 6GiB, 700MB or 1.5GB.")]
     [InlineData("""{"model": "m", "tasks": ["t"], "compute": "f16"}""", "compute is the text \"f16\", expected one of \"f32\", \"bf16\"")]
     [InlineData("""{"model": "m", "tasks": ["t"], "device": "gpu"}""", "device is \"gpu\", expected auto, cpu, cuda or cuda:n")]
     [InlineData("""{"model": "m", "tasks": ["t"], "training": {"seed": 2147483647, "runs": 2}}""", "the last seed, 2147483648")]
