@@ -44,7 +44,8 @@ public sealed class FrozenT5 : IDisposable
     private readonly List<GrowingBuffer> _decoderInside = [];
     private T5Layers? _layers;
     private BlockWeights? _blockWeights;
-    private NativePasses? _native;
+    private NativeEncoder? _nativeEncoder;
+    private NativeSteps? _nativeSteps;
     private int _encoderBiasLength;
     private int _decoderBiasLength;
 
@@ -145,7 +146,7 @@ public sealed class FrozenT5 : IDisposable
         {
             _encoded.TapeList.Clear();
             _encoded.Inside.Clear();
-            Native.Encode(embeds, CachedStepDecoder.SourceLengths(mask, B, S), S, hidden);
+            Encoder.Encode(embeds, RuntimeStepDecoder.SourceLengths(mask, B, S), S, hidden);
         }
         else
         {
@@ -228,7 +229,20 @@ public sealed class FrozenT5 : IDisposable
     {
         ArgumentNullException.ThrowIfNull(encoded);
         ArgumentOutOfRangeException.ThrowIfLessThan(beamsPerExample, 1);
-        return new CachedStepDecoder(this, encoded, beamsPerExample);
+        if (Generation != ForwardEngine.Native)
+            return new RuntimeStepDecoder(this, encoded, beamsPerExample);
+        var decoder = new SlotDecoder(_nativeSteps ??= new NativeSteps(Layers, _options.Compute));
+        try
+        {
+            Tensor hidden = Encoder.Packed(encoded.Hidden, RuntimeStepDecoder.SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength), encoded.SourceLength, out RaggedRows rows);
+            decoder.Join(hidden, rows, beamsPerExample);
+            return decoder;
+        }
+        catch
+        {
+            decoder.Dispose();
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -240,7 +254,8 @@ public sealed class FrozenT5 : IDisposable
             session.Dispose();
         foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape, .. _encoderInside, .. _decoderInside])
             buffer.Dispose();
-        _native?.Dispose();
+        _nativeEncoder?.Dispose();
+        _nativeSteps?.Dispose();
         _layers?.Dispose();
         _blockWeights?.Dispose();
         _inputs.Dispose();
@@ -268,13 +283,10 @@ public sealed class FrozenT5 : IDisposable
         return session;
     }
 
-    /// <summary>Who computes a decoder's steps.</summary>
-    internal IStepPasses StepPasses() => Generation == ForwardEngine.Native ? Native : new RuntimeStepPasses(this);
-
     /// <summary>Refuses to touch the pages of a file that was truncated or rewritten.</summary>
     internal void RequireUnchangedWeights() => _checkpoint.RequireUnchanged();
 
-    private NativePasses Native => _native ??= new NativePasses(Layers, _options.Compute);
+    private NativeEncoder Encoder => _nativeEncoder ??= new NativeEncoder(Layers, _options.Compute);
 
     /// <summary>A stack's relative_attention_bias.weight.</summary>
     internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
