@@ -67,7 +67,7 @@ internal sealed unsafe class SlotDecoder(NativeSteps steps) : IStepDecoder
             if (row.Length < row.Block.Capacity)
                 continue;
             KeyValueBlock old = row.Block;
-            row.Block = steps.Copied(row, row.Length + 1);
+            row.Block = steps.Copied(row, 2 * row.Length);
             steps.Memory.Return(old);
         }
         Tensor logits = _logits.Take((long)Rows * VocabSize);

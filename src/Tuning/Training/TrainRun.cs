@@ -106,9 +106,6 @@ public sealed partial class TrainRun
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
         int longest = _config.MemoryBudget is null ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
         (StepPlan plan, evaluation) = Plan(checkpoint, training, tuned.Table, folder, evaluation, longest);
-        // What the plan counts for answers: without ONNX Runtime's library and arena where the steps do without them.
-        if (_config.MemoryBudget is not null && plan.Forward == Model.Backward.ForwardEngine.Native)
-            model.Generation = Model.Backward.ForwardEngine.Native;
         using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, Tape, _config.Spill);
         Report(tasks, training, tuned.Table, plan);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
