@@ -98,7 +98,7 @@ internal sealed unsafe class NativeSteps : IDisposable
 
     public T5Config Config => _layers.Config;
 
-    public CpuDevice Device => _layers.Device;
+    public CpuDevice Device => (CpuDevice)_layers.Device; // layers are made on one
 
     /// <summary>Where rows and texts borrow their blocks.</summary>
     public KeyValueMemory Memory { get; }
