@@ -19,6 +19,7 @@ internal static class Program
                 "serve" => ServeBench.Run,
                 "soak" => SoakBench.Run,
                 "start" => StartBench.Run,
+                "step" => StepBench.Run,
                 "tokenizer" => TokenizerBench.Run,
                 "ipt" => IptBench.Run,
                 _ => throw new ArgumentException($"'{options.Bench}' is no benchmark. {BenchOptions.Usage}"),

@@ -8,13 +8,15 @@ namespace IptNative.Kernels.Tests;
 public sealed unsafe class QuantisedGemmTests : IDisposable
 {
     private readonly CpuDevice _device = new(2);
-    private readonly List<DeviceBuffer> _buffers = [];
+    private readonly StoredTensors _tensors;
+
+    public QuantisedGemmTests() => _tensors = new StoredTensors(_device);
 
     private delegate void Product(CpuDevice device, in GemmArgs args);
 
     public void Dispose()
     {
-        _buffers.ForEach(b => b.Dispose());
+        _tensors.Dispose();
         _device.Dispose();
     }
 
@@ -27,10 +29,10 @@ public sealed unsafe class QuantisedGemmTests : IDisposable
     [InlineData(DType.U4, 800, 576, 32)]
     public void ProductsAreThoseOfTheExpandedMatrix(DType type, int outer, int inner, int block)
     {
-        Tensor w = Matrix(type, outer, inner, block, seed: outer + inner);
-        Tensor expanded = Take((long)outer * inner);
+        Tensor w = _tensors.Matrix(type, outer, inner, block, seed: outer + inner);
+        Tensor expanded = _tensors.Take((long)outer * inner);
         Dequantisation.Forward(_device, w, expanded);
-        Assert.Equal(Expected(w), Floats(expanded));
+        Assert.Equal(Expected(w), StoredTensors.Floats(expanded));
 
         foreach (Product product in (Product[])[Gemm.RunWith<MicroKernel512>, Gemm.RunWith<MicroKernel256>, Gemm.RunWith<MicroKernel128>, Gemm.RunWith<MicroKernelScalar>])
         {
@@ -40,13 +42,13 @@ public sealed unsafe class QuantisedGemmTests : IDisposable
                 {
                     // y = x W^T and dx = dy W read the same bytes.
                     (int n, int k) = transposed ? (outer, inner) : (inner, outer);
-                    Tensor a = Random(rows * k, rows + k), plain = Take((long)rows * n), packed = Take((long)rows * n);
+                    Tensor a = _tensors.Random(rows * k, rows + k), plain = _tensors.Take((long)rows * n), packed = _tensors.Take((long)rows * n);
                     var args = new GemmArgs { A = a, B = expanded, C = plain, M = rows, N = n, K = k, TransB = transposed };
                     product(_device, args);
                     args = args with { B = w, C = packed };
                     args.Validate(_device);
                     product(_device, args);
-                    Assert.Equal(Floats(plain), Floats(packed));
+                    Assert.Equal(StoredTensors.Floats(plain), StoredTensors.Floats(packed));
                 }
             }
         }
@@ -58,17 +60,17 @@ public sealed unsafe class QuantisedGemmTests : IDisposable
     public void BF16ProductsAreThoseOfTheExpandedMatrix(DType type, int block)
     {
         const int Outer = 200, Inner = 832, Rows = 300;
-        Tensor w = Matrix(type, Outer, Inner, block, seed: 3);
-        Tensor expanded = Take((long)Outer * Inner);
+        Tensor w = _tensors.Matrix(type, Outer, Inner, block, seed: 3);
+        Tensor expanded = _tensors.Take((long)Outer * Inner);
         Dequantisation.Forward(_device, w, expanded);
         foreach (bool transposed in (bool[])[true, false])
         {
             (int n, int k) = transposed ? (Outer, Inner) : (Inner, Outer);
-            Tensor a = Random(Rows * k, 1), plain = Take((long)Rows * n), packed = Take((long)Rows * n);
+            Tensor a = _tensors.Random(Rows * k, 1), plain = _tensors.Take((long)Rows * n), packed = _tensors.Take((long)Rows * n);
             var args = new GemmArgs { A = a, B = expanded, C = plain, M = Rows, N = n, K = k, TransB = transposed, Compute = ComputeType.BF16 };
             Gemm.Run(_device, args);
             Gemm.Run(_device, args with { B = w, C = packed });
-            Assert.Equal(Floats(plain), Floats(packed));
+            Assert.Equal(StoredTensors.Floats(plain), StoredTensors.Floats(packed));
         }
     }
 
@@ -76,33 +78,31 @@ public sealed unsafe class QuantisedGemmTests : IDisposable
     public void SharesTheOperandAcrossTheBatch()
     {
         const int Batches = 3, Rows = 20, Outer = 50, Inner = 64;
-        Tensor w = Matrix(DType.U4, Outer, Inner, 32, seed: 4), a = Random(Batches * Rows * Inner, 5), c = Take(Batches * Rows * Outer), one = Take(Rows * Outer);
+        Tensor w = _tensors.Matrix(DType.U4, Outer, Inner, 32, seed: 4), a = _tensors.Random(Batches * Rows * Inner, 5), c = _tensors.Take(Batches * Rows * Outer), one = _tensors.Take(Rows * Outer);
         var args = new GemmArgs { A = a, B = w, C = c, M = Rows, N = Outer, K = Inner, TransB = true, Batches = Batches, StrideA = new(Rows * Inner, 0), StrideC = new(Rows * Outer, 0) };
         Gemm.Run(_device, args);
         for (int i = 0; i < Batches; i++)
         {
             Gemm.Run(_device, args with { A = a.Slice(i * Rows * Inner, Rows * Inner), C = one, Batches = 1 });
-            Assert.Equal(Floats(one), Floats(c)[(i * Rows * Outer)..((i + 1) * Rows * Outer)]);
+            Assert.Equal(StoredTensors.Floats(one), StoredTensors.Floats(c)[(i * Rows * Outer)..((i + 1) * Rows * Outer)]);
         }
     }
 
     [Fact]
     public void RefusesWhatTheScalesDoNotFit()
     {
-        Tensor w = Matrix(DType.U4, 40, 64, 32, seed: 1);
-        Tensor x = Take(64), y = Take(64);
+        Tensor w = _tensors.Matrix(DType.U4, 40, 64, 32, seed: 1);
+        Tensor x = _tensors.Take(64), y = _tensors.Take(64);
         var args = new GemmArgs { A = x, B = w, C = y, M = 1, N = 40, K = 64, TransB = true };
         Refuses(args with { B = w with { Scales = default } }, "without scales");
         Refuses(args with { B = w with { Scales = w.Scales with { ZeroPoints = 0 } } }, "expected i8 with scales, or u4 with scales and zero points");
         Refuses(args with { B = w with { Scales = w.Scales with { RowLength = 40 } } }, "scales for rows of 40 in blocks of 32");
         Refuses(args with { B = w with { Scales = w.Scales with { Block = 24 } } }, "in blocks of 24");
-        Refuses(args with { A = Take(128), B = w, N = 20, K = 128 }, "scales for rows of 64");
+        Refuses(args with { A = _tensors.Take(128), B = w, N = 20, K = 128 }, "scales for rows of 64");
         Assert.Contains("quantised", Assert.Throws<ArgumentException>(() => w.Slice(0, 64)).Message, StringComparison.Ordinal);
 
         void Refuses(GemmArgs wrong, string message) => Assert.Contains(message, Assert.Throws<ArgumentException>(() => Gemm.Run(_device, wrong)).Message, StringComparison.Ordinal);
     }
-
-    private static float[] Floats(Tensor t) => new ReadOnlySpan<float>((void*)t.Address, (int)t.Elements).ToArray();
 
     // From the formula, element by element.
     private static float[] Expected(Tensor w)
@@ -122,37 +122,5 @@ public sealed unsafe class QuantisedGemmTests : IDisposable
             values[i] = code * scale;
         }
         return values;
-    }
-
-    private Tensor Matrix(DType type, int rows, int columns, int block, int seed)
-    {
-        var random = new Random(seed);
-        Tensor codes = Bytes(type, (long)rows * columns, random);
-        long perRow = columns / block;
-        Tensor scales = Random(rows * (int)perRow, seed + 1);
-        nint zero = type == DType.U4 ? Bytes(DType.U8, rows * ((perRow + 1) / 2), random).Address : 0;
-        return codes with { Scales = new BlockScales(scales.Address, zero, columns, block) };
-    }
-
-    private Tensor Bytes(DType type, long elements, Random random)
-    {
-        DeviceBuffer buffer = _device.Allocate(type, elements, "test");
-        _buffers.Add(buffer);
-        random.NextBytes(new Span<byte>((void*)buffer.Tensor.Address, (int)type.ByteLength(elements)));
-        return buffer.Tensor;
-    }
-
-    private Tensor Take(long elements)
-    {
-        DeviceBuffer buffer = _device.Allocate(DType.F32, elements, "test");
-        _buffers.Add(buffer);
-        return buffer.Tensor;
-    }
-
-    private Tensor Random(int elements, int seed)
-    {
-        Tensor tensor = Take(elements);
-        Numbers.Normal(elements, seed).CopyTo(new Span<float>((void*)tensor.Address, elements));
-        return tensor;
     }
 }

@@ -3,6 +3,7 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Text.Json;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
@@ -45,12 +46,12 @@ internal static class EvaluateCommand
         var ensemble = new Option<bool>("--ensemble") { Description = "Also a majority vote of the prompts, ties by mean log probability; beside mean and best single." };
         var cost = new Option<bool>("--ensemble-cost") { Description = "Times the vote in one batch against the prompts one after another; answers everything twice." };
         var batch = new Option<int>("--batch-size") { Description = "Examples computed together; changes no answer.", DefaultValueFactory = _ => evaluationDefaults.BatchSize };
-        Option<string> compute = ComputeOption.Create();
+        Option<string> compute = ComputeOption.Create(), forward = ForwardOption.Create();
         var threads = new Option<int>("--threads") { Description = "CPU threads; 0 takes every core.", DefaultValueFactory = _ => 0 };
         var device = new DeviceOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("evaluate", "Score a frozen T5 on a task, with saved prompts or none.");
-        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, ensemble, cost, predictions, batch, compute, threads, device, asJson])
+        foreach (Option option in (Option[])[model, task, data, prompt, split, shots, seed, metric, label, casting, inputTemplate, targetTemplate, prefix, sentinel, maxSource, maxTarget, beams, limit, baselines, ensemble, cost, predictions, batch, compute, forward, threads, device, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative evaluate --model models/t5-gym-tiny --task clinc150-domain --data examples/gym --task-prefix",
@@ -95,7 +96,8 @@ internal static class EvaluateCommand
             for (int i = 0; i < names.Length; i++)
                 prompts[i]?.RequireWidth(checkpoint.Config.DModel, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
-            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), Compute = ComputeOption.Read(parsed, compute) });
+            ComputeType precision = ComputeOption.Read(parsed, compute);
+            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), Compute = precision, Generation = ForwardOption.Read(parsed, forward, precision) });
             var evaluator = new Evaluator(frozen, tokenizer);
             Encoded encode = (prompt, most) => EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding with { Template = prompt?.Template }, most);
             EncodedExamples examples = encode(null, parsed.GetValue(limit));

@@ -2,6 +2,7 @@
 using System.CommandLine;
 using System.Globalization;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Decoding;
 using IptNative.Tuning.Inference;
 
@@ -27,14 +28,14 @@ internal static class GenerateCommand
         var batch = new Option<int>("--batch-size") { Description = "Inputs computed together.", DefaultValueFactory = _ => 8 };
         var maxSource = new Option<int>("--max-source-length") { Description = "Most tokens of an input, </s> included; what is longer is cut. 0 cuts nothing.", DefaultValueFactory = _ => 0 };
         var verify = new Option<bool>("--verify") { Description = "Compare every byte of the weights with its check sums first, where the format has them." };
-        Option<string> compute = ComputeOption.Create();
+        Option<string> compute = ComputeOption.Create(), forward = ForwardOption.Create();
         var threads = new ThreadsOption();
         var device = new DeviceOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object per text: input, output, ids, score, finish." };
         var inputs = new Inputs("input", "text");
         var command = new Command("generate", "Answer texts with a frozen T5: one line per input.") { model };
         inputs.AddTo(command);
-        foreach (Option option in (Option[])[prompt, maxLength, minLength, beams, lengthPenalty, sample, temperature, topK, topP, seed, sequences, maxSource, batch, compute, threads, device, verify, asJson])
+        foreach (Option option in (Option[])[prompt, maxLength, minLength, beams, lengthPenalty, sample, temperature, topK, topP, seed, sequences, maxSource, batch, compute, forward, threads, device, verify, asJson])
             command.Options.Add(option);
         command.WithExamples(
             "iptnative generate --model models/t5-gym-tiny --input \"[clinc150-domain] what is my balance\"",
@@ -76,7 +77,8 @@ internal static class GenerateCommand
 
             IEnumerable<string> texts = inputs.Read(parsed);
             using var progress = new ProgressLine("generating");
-            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount, longest, parsed.GetValue(verify), ComputeOption.Read(parsed, compute));
+            ComputeType precision = ComputeOption.Read(parsed, compute);
+            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount, longest, parsed.GetValue(verify), precision, ForwardOption.Read(parsed, forward, precision));
             bool json = parsed.GetValue(asJson);
             using TextWriter output = StandardOutput.Open();
             long answered = 0;

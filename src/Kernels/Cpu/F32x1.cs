@@ -1,5 +1,6 @@
 // One float lane: remainders of every loop, and every loop where SIMD is off. What this does defines the other widths.
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace IptNative.Kernels.Cpu;
 
@@ -62,6 +63,8 @@ internal readonly unsafe struct F32x1(float value) : ISimd<F32x1>
     public static F32x1 AddProductsUpper(F32x1 sum, F32x1 a, F32x1 b) => throw new NotSupportedException("One lane has no halves.");
 
     public static double SumDoubles(F32x1 lower, F32x1 upper) => 0;
+
+    public static Vector128<float> Sums(F32x1 a, F32x1 b, F32x1 c, F32x1 d) => Vector128.Create(a._v, b._v, c._v, d._v);
 }
 
 /// <summary>Bit fields of IEEE binary16, as the vector widths read them.</summary>

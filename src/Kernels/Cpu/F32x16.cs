@@ -1,6 +1,7 @@
 // 16 float lanes (AVX-512). The three widths differ in nothing but the type: .NET has no public type above them.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace IptNative.Kernels.Cpu;
 
@@ -100,6 +101,20 @@ internal readonly unsafe struct F32x16(Vector512<float> value) : ISimd<F32x16>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static double SumDoubles(F32x16 lower, F32x16 upper) => Vector512.Sum(lower._v.AsDouble() + upper._v.AsDouble());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Sums(F32x16 a, F32x16 b, F32x16 c, F32x16 d)
+    {
+        if (!Avx512F.IsSupported)
+            return F32x8.Sums(a.Halves, b.Halves, c.Halves, d.Halves);
+        // As F32x4 does, in each quarter; then the quarters are added.
+        Vector512<float> ab = Avx512F.UnpackLow(a._v, b._v) + Avx512F.UnpackHigh(a._v, b._v), cd = Avx512F.UnpackLow(c._v, d._v) + Avx512F.UnpackHigh(c._v, d._v);
+        Vector512<float> quarters = Avx512F.UnpackLow(ab.AsDouble(), cd.AsDouble()).AsSingle() + Avx512F.UnpackHigh(ab.AsDouble(), cd.AsDouble()).AsSingle();
+        Vector256<float> halves = quarters.GetLower() + quarters.GetUpper();
+        return halves.GetLower() + halves.GetUpper();
+    }
+
+    private F32x8 Halves => new(_v.GetLower() + _v.GetUpper());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<uint> Widen(ushort* source) => Vector512.WidenLower(Vector256.Load(source).ToVector512Unsafe());

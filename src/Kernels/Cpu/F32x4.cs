@@ -1,6 +1,7 @@
 // 4 float lanes (SSE, NEON). The three widths differ in nothing but the type: .NET has no public type above them.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace IptNative.Kernels.Cpu;
 
@@ -101,6 +102,16 @@ internal readonly unsafe struct F32x4(Vector128<float> value) : ISimd<F32x4>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static double SumDoubles(F32x4 lower, F32x4 upper) => Vector128.Sum(lower._v.AsDouble() + upper._v.AsDouble());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Sums(F32x4 a, F32x4 b, F32x4 c, F32x4 d)
+    {
+        if (!Sse.IsSupported)
+            return Vector128.Create(Vector128.Sum(a._v), Vector128.Sum(b._v), Vector128.Sum(c._v), Vector128.Sum(d._v));
+        // Lanes 0 + 2 and 1 + 3 of two each, then the two sums of all four.
+        Vector128<float> ab = Sse.UnpackLow(a._v, b._v) + Sse.UnpackHigh(a._v, b._v), cd = Sse.UnpackLow(c._v, d._v) + Sse.UnpackHigh(c._v, d._v);
+        return Sse.MoveLowToHigh(ab, cd) + Sse.MoveHighToLow(cd, ab);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector128<uint> Widen(ushort* source) => Vector128.WidenLower(Vector128.CreateScalarUnsafe(Unsafe.ReadUnaligned<ulong>(source)).AsUInt16());

@@ -102,5 +102,10 @@ internal readonly unsafe struct F32x8(Vector256<float> value) : ISimd<F32x8>
     public static double SumDoubles(F32x8 lower, F32x8 upper) => Vector256.Sum(lower._v.AsDouble() + upper._v.AsDouble());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> Sums(F32x8 a, F32x8 b, F32x8 c, F32x8 d) => F32x4.Sums(a.Halves, b.Halves, c.Halves, d.Halves);
+
+    private F32x4 Halves => new(_v.GetLower() + _v.GetUpper());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<uint> Widen(ushort* source) => Vector256.WidenLower(Vector128.Load(source).ToVector256Unsafe());
 }

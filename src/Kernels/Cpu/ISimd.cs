@@ -1,6 +1,8 @@
 // One vector of floats of whatever width the machine has, so that each CPU kernel is written once. Deliberately not a
 // general vector library: only what the ops use. Widths: F32x16, F32x8, F32x4, and F32x1 for remainders and for
 // machines (or runs) without SIMD.
+using System.Runtime.Intrinsics;
+
 namespace IptNative.Kernels.Cpu;
 
 /// <summary>A register of float lanes.</summary>
@@ -73,4 +75,7 @@ internal unsafe interface ISimd<TSelf>
 
     /// <summary>The sum of the doubles that two such sums hold.</summary>
     static abstract double SumDoubles(TSelf lower, TSelf upper);
+
+    /// <summary>The sum of each one's lanes, in an order that is the same for all four.</summary>
+    static abstract Vector128<float> Sums(TSelf a, TSelf b, TSelf c, TSelf d);
 }

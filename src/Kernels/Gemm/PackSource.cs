@@ -15,6 +15,9 @@ internal interface IPackSource<TSelf>
     /// <summary>The matrix that begins <paramref name="elements"/> further: a batch entry.</summary>
     TSelf At(long elements);
 
+    /// <summary>The matrix that begins at row <paramref name="row"/>.</summary>
+    TSelf Row(long row);
+
     /// <summary>As many neighbours of a row as <typeparamref name="V"/> has lanes.</summary>
     V Load<V>(long row, long column)
         where V : unmanaged, ISimd<V>;
@@ -27,6 +30,8 @@ internal interface IPackSource<TSelf>
 internal readonly unsafe struct F32Source(float* data, long ld) : IPackSource<F32Source>
 {
     public F32Source At(long elements) => new(data + elements, ld);
+
+    public F32Source Row(long row) => new(data + row * ld, ld);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)
@@ -44,6 +49,8 @@ internal readonly unsafe struct F32Source(float* data, long ld) : IPackSource<F3
 internal readonly unsafe struct BF16Source(ushort* data, long ld) : IPackSource<BF16Source>
 {
     public BF16Source At(long elements) => new(data + elements, ld);
+
+    public BF16Source Row(long row) => new(data + row * ld, ld);
 
     /// <summary>The stored bits, for packing that needs no float.</summary>
     public ushort* Bits(long row, long column) => data + row * ld + column;
@@ -64,6 +71,8 @@ internal readonly unsafe struct BF16Source(ushort* data, long ld) : IPackSource<
 internal readonly unsafe struct F16Source(ushort* data, long ld) : IPackSource<F16Source>
 {
     public F16Source At(long elements) => new(data + elements, ld);
+
+    public F16Source Row(long row) => new(data + row * ld, ld);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)

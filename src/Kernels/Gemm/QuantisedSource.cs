@@ -8,14 +8,34 @@ using IptNative.Kernels.Devices;
 namespace IptNative.Kernels.Ops;
 
 /// <summary>Where a block's scale lies.</summary>
-internal readonly unsafe struct ScaleTable(BlockScales scales)
+internal readonly unsafe struct ScaleTable
 {
-    private readonly float* _scales = (float*)scales.Address;
-    private readonly byte* _zeroPoints = (byte*)scales.ZeroPoints;
-    private readonly long _perRow = scales.PerRow;
-    private readonly long _zeroBytes = scales.ZeroPointBytesPerRow;
-    // One scale a row: every column is shifted to block 0.
-    private readonly int _shift = scales.PerRow == 1 ? 62 : BitOperations.TrailingZeroCount(scales.Block);
+    private readonly float* _scales;
+    private readonly byte* _zeroPoints;
+    private readonly long _perRow;
+    private readonly long _zeroBytes;
+    private readonly int _shift;
+
+    public ScaleTable(BlockScales scales)
+    {
+        _scales = (float*)scales.Address;
+        _zeroPoints = (byte*)scales.ZeroPoints;
+        _perRow = scales.PerRow;
+        _zeroBytes = scales.ZeroPointBytesPerRow;
+        // One scale a row: every column is shifted to block 0.
+        _shift = scales.PerRow == 1 ? 62 : BitOperations.TrailingZeroCount(scales.Block);
+    }
+
+    private ScaleTable(in ScaleTable table, long row)
+    {
+        this = table;
+        _scales += row * _perRow;
+        _zeroPoints += row * _zeroBytes;
+    }
+
+    /// <summary>The table of the matrix that begins at row <paramref name="row"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public ScaleTable Row(long row) => new(this, row);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public float Scale(long row, long column) => _scales[row * _perRow + (column >> _shift)];
@@ -37,6 +57,8 @@ internal readonly unsafe struct I8Source(sbyte* codes, long ld, ScaleTable scale
     // Gemm refuses batches of quantised matrices: a shared one is the only entry there is.
     public I8Source At(long elements) => this;
 
+    public I8Source Row(long row) => new(codes + row * ld, ld, _scales.Row(row));
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)
         where V : unmanaged, ISimd<V> => V.LoadI8(codes + row * ld + column) * V.Broadcast(_scales.Scale(row, column));
@@ -56,6 +78,8 @@ internal readonly unsafe struct U4Source(byte* codes, long ld, ScaleTable scales
 
     // As in I8Source.
     public U4Source At(long elements) => this;
+
+    public U4Source Row(long row) => new(codes + row * (ld >> 1), ld, _scales.Row(row));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public V Load<V>(long row, long column)

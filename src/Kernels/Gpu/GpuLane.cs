@@ -1,6 +1,7 @@
 // One float of a GPU thread, with the arithmetic of Cpu/ISimd.cs: exp, tanh and the activations are written once (Cpu/VectorMath.cs,
 // Cpu/Activations.cs) and compiled for both. Why not F32x1: it asks for instructions by names that ILGPU does not know.
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using ILGPU;
 using IptNative.Kernels.Cpu;
 
@@ -68,4 +69,6 @@ internal readonly unsafe struct GpuLane(float value) : ISimd<GpuLane>
     public static GpuLane AddProductsUpper(GpuLane sum, GpuLane a, GpuLane b) => sum;
 
     public static double SumDoubles(GpuLane lower, GpuLane upper) => 0;
+
+    public static Vector128<float> Sums(GpuLane a, GpuLane b, GpuLane c, GpuLane d) => Vector128<float>.Zero;
 }

@@ -50,14 +50,10 @@ internal sealed class NativeForward : ITapedForward
     {
         T5Config config = _layers.Config;
         RaggedRows sources = inputs.Sources, targets = inputs.Targets;
-        Tensor x = EncoderInput(sources);
-        EmbeddingGather.Forward(_layers.Device, _shared, inputs.Ids, x, sources.Rows, config.VocabSize, config.DModel);
-        if (prompts is { Rows: > 0 })
-            PromptGather.ForwardPacked(_layers.Device, prompts.Values, inputs.Places, x, prompts.Rows, inputs.PlaceCount, sources.Rows, config.DModel);
-        Encode(sources);
+        EncodeBatch(prompts, inputs);
 
         _decoderMemory.Lay(_activations, targets.Rows, sources.Rows);
-        x = Decoder[0, 0].Input;
+        Tensor x = Decoder[0, 0].Input;
         EmbeddingGather.Forward(_layers.Device, _shared, inputs.TargetIds, x, targets.Rows, config.VocabSize, config.DModel);
         _layers.Stream?.LeaveEmbeddings();
         for (int i = 0; i < _layers.Decoder.Length; i++)
@@ -71,6 +67,18 @@ internal sealed class NativeForward : ITapedForward
             x = _decoderMemory.Output(i, 2);
             _layers.Decoder[i].Ff.Forward(z, x, targets.Rows, Decoder[i, 2]);
         }
+    }
+
+    /// <summary>Embeddings and encoder; no more than the batch's sources need be set.</summary>
+    public void EncodeBatch(PromptTable? prompts, PackedInputs inputs)
+    {
+        T5Config config = _layers.Config;
+        RaggedRows sources = inputs.Sources;
+        Tensor x = EncoderInput(sources);
+        EmbeddingGather.Forward(_layers.Device, _shared, inputs.Ids, x, sources.Rows, config.VocabSize, config.DModel);
+        if (prompts is { Rows: > 0 })
+            PromptGather.ForwardPacked(_layers.Device, prompts.Values, inputs.Places, x, prompts.Rows, inputs.PlaceCount, sources.Rows, config.DModel);
+        Encode(sources);
     }
 
     /// <summary>Where the encoder's input of a batch goes: f32 [R, D].</summary>

@@ -1,8 +1,5 @@
 // The seam between the backward sweep and whoever computes the forward pass before it.
-using IptNative.Kernels;
 using IptNative.Kernels.Devices;
-using IptNative.Model.Checkpoints;
-using IptNative.Model.Config;
 using IptNative.Model.Forward;
 
 namespace IptNative.Model.Backward;
@@ -49,25 +46,8 @@ public static class ForwardEngines
     /// <summary>Training: our own kernels, which leave padding out, hold no arena and were the faster at every shape measured (docs/decisions/training.md).</summary>
     public const ForwardEngine Training = ForwardEngine.Native;
 
-    /// <summary>Generating: our own kernels for bf16 products, for narrow weights, which ONNX Runtime's CPU kernels would need float32 copies of, and for streamed ones; else ONNX Runtime.</summary>
-    /// <param name="checkpoint">The weights.</param>
-    /// <param name="residence">Where they are.</param>
-    /// <param name="compute">Precision of the products' operands.</param>
-    /// <returns>The engine, and why in half a sentence.</returns>
-    public static (ForwardEngine Engine, string Reason) Choose(Checkpoint checkpoint, WeightResidence residence, ComputeType compute)
-    {
-        ArgumentNullException.ThrowIfNull(checkpoint);
-        if (residence == WeightResidence.Streamed)
-            return (ForwardEngine.Native, "ONNX Runtime cannot stream weights");
-        if (compute == ComputeType.BF16)
-            return (ForwardEngine.Native, "ONNX Runtime has no bf16 products on a CPU");
-        foreach (T5Parameter parameter in T5Parameters.Of(checkpoint.Config))
-        {
-            if (checkpoint[parameter.Name].DType is var type and not DType.F32)
-                return (ForwardEngine.Native, $"ONNX Runtime would need float32 copies of {WeightFormats.Name(type)} weights");
-        }
-        return (ForwardEngine.Ort, "the weights are float32");
-    }
+    /// <summary>Encoding and decoding of answers: our own kernels, for every weight format and precision (docs/decisions/training.md). ONNX Runtime is the reference beside them, for float32 weights.</summary>
+    public const ForwardEngine Generating = ForwardEngine.Native;
 }
 
 /// <summary>A forward pass that leaves a tape.</summary>

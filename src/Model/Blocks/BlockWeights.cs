@@ -32,6 +32,9 @@ internal sealed class BlockWeights : IDisposable
 
     public T5Config Config => _checkpoint.Config;
 
+    /// <summary>Refuses to touch the pages of a file that was truncated or rewritten.</summary>
+    public void RequireUnchanged() => _checkpoint.RequireUnchanged();
+
     /// <summary>A matrix as it is stored, codes with their scales too; the GEMM widens it while packing.</summary>
     /// <param name="name">HF path.</param>
     public Tensor Matrix(string name)

@@ -28,7 +28,7 @@ internal enum AttentionKind
 ///           dx = dy + RMSNorm's vjp of dn;  cross: dm += dk Wk + dv Wv.  c itself is not needed: Wo is frozen.
 /// Shapes    x, y, dy: [R, D] packed rows;  m: [Rm, D];  q, k, v: [R or Rm, H*K];  p is never whole (PackedAttention).
 /// </remarks>
-internal sealed partial class T5LayerAttention
+internal sealed class T5LayerAttention
 {
     private readonly BlockScratch _scratch;
     private readonly T5Config _config;

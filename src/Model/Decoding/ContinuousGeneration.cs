@@ -1,7 +1,11 @@
 // Many texts in one batch, joining and leaving between steps. Deliberately not: a thread, a queue or a policy of who joins when (the caller's).
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
+using IptNative.Kernels.Ops;
+using IptNative.Model.Backward;
+using IptNative.Model.Blocks;
 using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
 using IptNative.Model.Forward;
 
 namespace IptNative.Model.Decoding;
@@ -11,11 +15,7 @@ namespace IptNative.Model.Decoding;
 /// A text is what it would be alone, bit for bit: it has its own options, random stream and slot of the cache, and no sum's order depends on how many stand
 /// beside it (SlotDecoder). Joining and leaving copies nothing of another text's. Not thread-safe.
 /// </remarks>
-/// <param name="checkpoint">The frozen model's weights; outlives this object.</param>
-/// <param name="device">Does the work; outlives this object.</param>
-/// <exception cref="ArgumentException">The configuration's position buckets are impossible.</exception>
-/// <exception cref="InvalidDataException">A weight cannot be read.</exception>
-public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device) : IDisposable
+public sealed class ContinuousGeneration : IDisposable
 {
     private sealed class Row(LiveRequest request, int sample)
     {
@@ -29,9 +29,34 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
 
     private readonly List<Row> _rows = [];
     private readonly List<int> _from = [];
+    private readonly T5Config _config;
+    private readonly BlockWeights _weights;
+    private readonly T5Layers _layers;
+    private readonly PackedInputs _inputs;
+    private readonly NativeForward _encoder;
+    private readonly NativeSteps _steps;
+    private readonly SlotDecoder _decoder;
     private TokenSampler? _sampler;
-    private readonly SlotDecoder _decoder = new(checkpoint, device);
     private int[] _tokens = [];
+
+    /// <summary>Finds the weights.</summary>
+    /// <param name="checkpoint">The frozen model's weights; outlives this object.</param>
+    /// <param name="device">Does the work, in its own precision; outlives this object.</param>
+    /// <exception cref="ArgumentException">The configuration's position buckets are impossible.</exception>
+    /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
+    public ContinuousGeneration(Checkpoint checkpoint, CpuDevice device)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        ArgumentNullException.ThrowIfNull(device);
+        _config = checkpoint.Config;
+        RelativePositionBias.Bucket(0, bidirectional: false, _config.RelativeAttentionNumBuckets, _config.RelativeAttentionMaxDistance);
+        _weights = new BlockWeights(device, checkpoint);
+        _layers = new T5Layers(_weights);
+        _inputs = new PackedInputs(device, _config);
+        _encoder = new NativeForward(_layers, null);
+        _steps = new NativeSteps(_layers, device.Compute);
+        _decoder = new SlotDecoder(_steps);
+    }
 
     /// <summary>Texts that are being generated.</summary>
     public int Rows => _rows.Count;
@@ -52,7 +77,9 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
             return;
         // The rows of one request share their text's row until the first step, as their first tokens come from the same logits.
         int first = _decoder.Rows;
-        _decoder.Join(batch, prompts);
+        _inputs.SetSources(batch, prompts);
+        _encoder.EncodeBatch(prompts, _inputs);
+        _decoder.Join(_encoder.EncoderOutput, _inputs.Sources);
         for (int i = 0; i < requests.Count; i++)
         {
             for (int sample = 0; sample < requests[i].Options.NumReturnSequences; sample++)
@@ -62,7 +89,7 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
             }
         }
         Grow(ref _tokens, _decoder.Rows);
-        _tokens.AsSpan(first, requests.Count).Fill(checkpoint.Config.DecoderStartTokenId);
+        _tokens.AsSpan(first, requests.Count).Fill(_config.DecoderStartTokenId);
     }
 
     /// <summary>Gives every text its next token, and takes out those that have ended.</summary>
@@ -98,7 +125,15 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _decoder.Dispose();
+    public void Dispose()
+    {
+        _decoder.Dispose();
+        _steps.Dispose();
+        _encoder.Dispose();
+        _inputs.Dispose();
+        _layers.Dispose();
+        _weights.Dispose();
+    }
 
     private void DropUnwanted()
     {
@@ -152,7 +187,7 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
         int token;
         try
         {
-            token = row.Sequence.Advance(logits, options, Sampler(options), checkpoint.Config.EosTokenId, decoderRow, step);
+            token = row.Sequence.Advance(logits, options, Sampler(options), _config.EosTokenId, decoderRow, step);
         }
         catch (InvalidDataException e)
         {
@@ -160,7 +195,7 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
             row.Request.Failed(e);
             return -1;
         }
-        if (token == checkpoint.Config.EosTokenId)
+        if (token == _config.EosTokenId)
         {
             row.Request.Finished(row.Sample, FinishReason.EndOfSequence);
             return -1;
@@ -181,7 +216,7 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
     {
         if (!options.DoSample)
             return null;
-        _sampler ??= new TokenSampler(options, checkpoint.Config.VocabSize);
+        _sampler ??= new TokenSampler(options, _config.VocabSize);
         _sampler.Use(options);
         return _sampler;
     }

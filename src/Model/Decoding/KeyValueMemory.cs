@@ -1,4 +1,4 @@
-// Memory for the keys and values of texts that come and go: blocks in sizes that double, kept for the next text. Deliberately not: what lies in them.
+// Memory for the keys and values of texts that come and go: blocks in few sizes, kept for the next text. Deliberately not: what lies in them.
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -36,15 +36,22 @@ internal sealed class KeyValueMemory(CpuDevice device, int layers, int inner) : 
     /// <exception cref="InsufficientMemoryException">The machine has no room.</exception>
     public KeyValueBlock Rent(int positions)
     {
-        int capacity = CachedAttention.Granule;
-        while (capacity < positions)
-            capacity = checked(capacity * 2);
+        int capacity = Capacity(positions);
         if (_idle.TryGetValue(capacity, out Stack<KeyValueBlock>? same) && same.TryPop(out KeyValueBlock? block))
         {
             _idleBytes -= Bytes(capacity);
             return block;
         }
         return new KeyValueBlock(device.Allocate(DType.F32, 2L * layers * inner * capacity, "keys and values of a text"), capacity, inner);
+    }
+
+    /// <summary>Positions of the block that is lent for so many: rounded up by a quarter at most, in steps few enough that blocks are found again.</summary>
+    public static int Capacity(int positions)
+    {
+        long step = CachedAttention.Granule;
+        while (8 * step < positions)
+            step *= 2;
+        return checked((int)((positions + step - 1) / step * step));
     }
 
     public void Return(KeyValueBlock block)

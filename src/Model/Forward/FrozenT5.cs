@@ -11,7 +11,7 @@ using IptNative.Model.Onnx.Graph;
 
 namespace IptNative.Model.Forward;
 
-/// <summary>A T5 whose weights are never changed, run forward in ONNX Runtime or, where its weights ask for it, in our own kernels.</summary>
+/// <summary>A T5 whose weights are never changed, run forward in our own kernels or in ONNX Runtime.</summary>
 /// <remarks>
 /// The weights are the checkpoint's own memory, bound once as inputs of the graphs. Each graph's session is made when it is first needed, so that
 /// generating text never pays for the scoring graph. Results are views of memory that the next pass of the same kind fills anew; after the first
@@ -44,7 +44,8 @@ public sealed class FrozenT5 : IDisposable
     private readonly List<GrowingBuffer> _decoderInside = [];
     private T5Layers? _layers;
     private BlockWeights? _blockWeights;
-    private NativePasses? _native;
+    private NativeEncoder? _nativeEncoder;
+    private NativeSteps? _nativeSteps;
     private int _encoderBiasLength;
     private int _decoderBiasLength;
 
@@ -52,9 +53,10 @@ public sealed class FrozenT5 : IDisposable
     {
         _checkpoint = checkpoint;
         Config = checkpoint.Config;
-        Generation = options.Generation ?? ForwardEngines.Choose(checkpoint, WeightResidence.Mapped, options.Compute).Engine;
+        Generation = options.Generation ?? ForwardEngines.Generating;
         _ownsDevice = options.Device is null;
-        Device = options.Device ?? new CpuDevice(threads: 1);
+        // Beside ONNX Runtime, which has threads of its own, ours only gather embeddings.
+        Device = options.Device ?? new CpuDevice(Generation == ForwardEngine.Native ? options.Threads : 1);
         _options = options;
         _weights = new FrozenWeights(Device, checkpoint, options.ExpandQuantised);
         // Rows are widened as they are read.
@@ -74,13 +76,21 @@ public sealed class FrozenT5 : IDisposable
     public CpuDevice Device { get; }
 
     /// <summary>
-    /// Who encodes and generates (<see cref="Encode"/> without a tape, <see cref="StartDecoding"/>): ONNX Runtime, or our own kernels, which read narrow weights as they are
-    /// stored and can stream them. May be set before a pass; a decoder goes on as it was started.
+    /// Who encodes and generates (<see cref="Encode"/> without a tape, <see cref="StartDecoding"/>): our own kernels, which read weights as they are
+    /// stored and can stream them, or ONNX Runtime. May be set before a pass; a decoder goes on as it was started.
     /// </summary>
     public ForwardEngine Generation { get; set; }
 
     /// <summary>Bytes of f32 copies made so far of weights that are stored narrower (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
     public long ExpandedBytes => _weights.ExpandedBytes;
+
+    /// <summary>Bytes at most of packed copies that steps in our own kernels make of a small model's weights; 0 where it is too large for that.</summary>
+    /// <param name="config">The model.</param>
+    public static long StepCopyBytes(T5Config config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return NativeSteps.IsPacked(config) ? NativeSteps.PackedBytes(config) : 0;
+    }
 
     /// <summary>Bytes of hidden states and kept activations held between two passes.</summary>
     internal long TapeBytes
@@ -145,7 +155,7 @@ public sealed class FrozenT5 : IDisposable
         {
             _encoded.TapeList.Clear();
             _encoded.Inside.Clear();
-            Native.Encode(embeds, CachedStepDecoder.SourceLengths(mask, B, S), S, hidden);
+            Encoder.Encode(embeds, RuntimeStepDecoder.SourceLengths(mask, B, S), S, hidden);
         }
         else
         {
@@ -228,7 +238,20 @@ public sealed class FrozenT5 : IDisposable
     {
         ArgumentNullException.ThrowIfNull(encoded);
         ArgumentOutOfRangeException.ThrowIfLessThan(beamsPerExample, 1);
-        return new CachedStepDecoder(this, encoded, beamsPerExample);
+        if (Generation != ForwardEngine.Native)
+            return new RuntimeStepDecoder(this, encoded, beamsPerExample);
+        var decoder = new SlotDecoder(_nativeSteps ??= new NativeSteps(Layers, _options.Compute));
+        try
+        {
+            Tensor hidden = Encoder.Packed(encoded.Hidden, RuntimeStepDecoder.SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength), encoded.SourceLength, out RaggedRows rows);
+            decoder.Join(hidden, rows, beamsPerExample);
+            return decoder;
+        }
+        catch
+        {
+            decoder.Dispose();
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -240,7 +263,8 @@ public sealed class FrozenT5 : IDisposable
             session.Dispose();
         foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape, .. _encoderInside, .. _decoderInside])
             buffer.Dispose();
-        _native?.Dispose();
+        _nativeEncoder?.Dispose();
+        _nativeSteps?.Dispose();
         _layers?.Dispose();
         _blockWeights?.Dispose();
         _inputs.Dispose();
@@ -268,13 +292,10 @@ public sealed class FrozenT5 : IDisposable
         return session;
     }
 
-    /// <summary>Who computes a decoder's steps.</summary>
-    internal IStepPasses StepPasses() => Generation == ForwardEngine.Native ? Native : new RuntimeStepPasses(this);
-
     /// <summary>Refuses to touch the pages of a file that was truncated or rewritten.</summary>
     internal void RequireUnchangedWeights() => _checkpoint.RequireUnchanged();
 
-    private NativePasses Native => _native ??= new NativePasses(Layers, _options.Compute);
+    private NativeEncoder Encoder => _nativeEncoder ??= new NativeEncoder(Layers, _options.Compute);
 
     /// <summary>A stack's relative_attention_bias.weight.</summary>
     internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");

@@ -7,7 +7,7 @@ namespace IptNative.Model.Forward;
 /// <summary>Settings of <see cref="FrozenT5"/>.</summary>
 public sealed record FrozenT5Options
 {
-    /// <summary>Threads of ONNX Runtime, the caller's included; 0 takes the machine's cores.</summary>
+    /// <summary>Threads that encode and generate, the caller's included: ONNX Runtime's, or those of the device that is made where none is given; 0 takes the machine's cores.</summary>
     public int Threads { get; init; }
 
     /// <summary>
@@ -22,12 +22,12 @@ public sealed record FrozenT5Options
     /// </summary>
     public Action<string>? ExpandQuantised { get; init; }
 
-    /// <summary>Who encodes and generates; null: ONNX Runtime where all weights are f32, else our own kernels, which read them as they are stored.</summary>
+    /// <summary>Who encodes and generates; null: <see cref="ForwardEngines.Generating"/>.</summary>
     public ForwardEngine? Generation { get; init; }
 
     /// <summary>What products multiply when our own kernels encode and generate; bf16 asks for those. Training's products are the device's own matter.</summary>
     public ComputeType Compute { get; init; } = ComputeType.F32;
 
-    /// <summary>The device that results live on and that gathers embeddings; null makes one with a single thread.</summary>
+    /// <summary>The device that results live on and that gathers embeddings; null makes one.</summary>
     public CpuDevice? Device { get; init; }
 }

@@ -1,5 +1,6 @@
 // Texts in, texts out: tokenizer, prompt, frozen model and decoding put together. Not: reading inputs, printing.
 using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -25,13 +26,13 @@ public sealed class TextGenerator : IDisposable
 
     private readonly int _maxSourceLength;
 
-    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, ComputeType compute)
+    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, ComputeType compute, ForwardEngine? forward)
     {
         _maxSourceLength = maxSourceLength;
         _template = prompt?.Template;
         _checkpoint = checkpoint;
         _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
-        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, Compute = compute });
+        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, Compute = compute, Generation = forward });
         _prompts = prompt is null ? null : new PromptMemory(_model.Device, prompt);
     }
 
@@ -42,10 +43,11 @@ public sealed class TextGenerator : IDisposable
     /// <param name="maxSourceLength">Most tokens of a text, its end included, 2 or more; longer ones are cut. 0 cuts nothing.</param>
     /// <param name="verifyChecksums">Compare the weights' bytes with their check sums first.</param>
     /// <param name="compute">What the model's products multiply.</param>
+    /// <param name="forward">Who encodes and decodes; null: <see cref="ForwardEngines.Generating"/>.</param>
     /// <returns>The generator; dispose it.</returns>
     /// <exception cref="InvalidDataException">A file is damaged, or the prompt belongs to a model of another width.</exception>
     /// <exception cref="IOException">A file is not there or cannot be read.</exception>
-    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false, ComputeType compute = ComputeType.F32)
+    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false, ComputeType compute = ComputeType.F32, ForwardEngine? forward = null)
     {
         // The prompt first: it is small, and a mistake in it should not wait for the model.
         Prompt? prompt = promptPath is null ? null : PromptFile.Read(promptPath);
@@ -53,7 +55,7 @@ public sealed class TextGenerator : IDisposable
         try
         {
             prompt?.RequireWidth(checkpoint.Config.DModel, promptPath!);
-            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, compute);
+            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, compute, forward);
         }
         catch
         {

@@ -4,6 +4,7 @@ using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Config;
+using IptNative.Model.Forward;
 
 namespace IptNative.Tuning.Memory;
 
@@ -125,12 +126,12 @@ public sealed class MemoryPlan
         (long tape, long file) = Tape(c, request, rows, targets);
         string kept = $"{request.Activations.ToString().ToLowerInvariant()}, {rows} source and {targets} target rows, {(request.Tape == DType.F32 ? "f32" : $"f32, {request.Tape.Name()} inside sublayers")}";
         lines.Add(new("activation tape", tape, file == 0 ? kept : $"a block of {ByteSize.Text(file)} on disk: {kept}"));
-        bool answersHere = request.AnswerPositions > 0 && (request.Forward == ForwardEngine.Native || request.Weights.ExpandedBytes > 0);
+        bool answersHere = request.AnswerPositions > 0;
         lines.Add(new("scratch", 4 * Scratch(request, answersHere ? Math.Max(rows, request.AnswerPositions) : rows, targets, answersHere), "one sublayer's projections, and the residual stream's gradients"));
         long logits = Math.Clamp(LossChunk.Bytes / (4L * c.VocabSize), 1, targets) * c.VocabSize;
         lines.Add(new("logits", 4 * logits, $"a chunk of {logits / c.VocabSize} of {targets} rows"));
         if (request.Forward == ForwardEngine.Ort)
-            lines.Add(new("ONNX Runtime", RuntimeLibrary + 4 * Math.Max(Arena(c, request.Examples, request.Source, rows), Arena(c, request.AnswerTexts, request.AnswerTexts == 0 ? 0 : (int)(request.AnswerPositions / request.AnswerTexts), request.AnswerPositions)), "library and arena"));
+            lines.Add(new("ONNX Runtime", RuntimeLibrary + 4 * Arena(c, request.Examples, request.Source, rows), "library and arena"));
         if (request.AnswerPositions > 0)
             lines.Add(new("answers", 4 * Answers(c, request), $"{request.AnswerTexts} texts at once, {request.AnswerPositions} source positions: keys and values, hidden states, logits"));
         lines.Add(new("prompts", 4 * 4 * request.PromptRows * c.DModel, "values, gradients, optimizer, best so far"));
@@ -232,16 +233,16 @@ public sealed class MemoryPlan
         return (1 + 2L * examples) * bias + rows * (2L * c.DModel + 3L * c.InnerDim + 2L * c.DFf);
     }
 
-    // Floats. CachedStepDecoder's keys and values of both attentions (those of self-attention twice: a step reads one copy and writes the other), InputAssembler's
-    // embeddings, the encoder's input and outputs, and logits. A new batch's are taken before the last one's are given back to the system.
+    // Floats. SlotDecoder's keys and values of both attentions (room for them is rounded up by a quarter or a vector; self-attention's smaller blocks of earlier steps
+    // are kept for the next texts), InputAssembler's embeddings, the encoder's input and outputs, logits, and a small decoder's packed copy.
     private static long Answers(T5Config c, MemoryRequest request)
     {
         long steps = FirstSteps;
         while (steps < request.AnswerTokens)
             steps *= 2;
-        long cross = 2L * c.NumDecoderLayers * request.AnswerPositions * c.InnerDim;
+        long cross = 2L * c.NumDecoderLayers * (request.AnswerPositions * 5 / 4 + 16L * request.AnswerTexts) * c.InnerDim;
         long self = 4L * c.NumDecoderLayers * request.AnswerTexts * steps * c.InnerDim;
-        return cross + self + 5 * request.AnswerPositions * c.DModel + (long)request.AnswerTexts * c.VocabSize;
+        return cross + self + 5 * request.AnswerPositions * c.DModel + (long)request.AnswerTexts * c.VocabSize + FrozenT5.StepCopyBytes(c) / sizeof(float);
     }
 
     // Bytes. Packed operands (CpuScratch), and attention's working memory of one head (WorkerMemory).

@@ -102,8 +102,6 @@ public sealed partial class TrainRun
 
         using PromptSubspace? subspace = _config.Method == TuningMethod.Ist ? OpenSubspace(device, checkpoint) : null;
         Prompt[] initial = subspace is null ? Initial(checkpoint, tokenizer, tasks, rows) : [];
-        for (int i = 0; i < initial.Length; i++)
-            folder.SaveInitial(i, initial[i]);
         using ITunedPrompts tuned = _config.Method switch
         {
             TuningMethod.Ist => Intrinsic(subspace!, rows), // opened above
@@ -113,9 +111,9 @@ public sealed partial class TrainRun
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
         int longest = _config.MemoryBudget is null ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
         (StepPlan plan, evaluation) = Plan(checkpoint, device, training, tuned.Table, folder, evaluation, longest);
-        // What the plan counts for answers: without ONNX Runtime's library and arena where the steps do without them.
-        if (_config.MemoryBudget is not null && plan.Forward == Model.Backward.ForwardEngine.Native)
-            model.Generation = Model.Backward.ForwardEngine.Native;
+        // Nothing is written before the plan has been found to fit.
+        for (int i = 0; i < initial.Length; i++)
+            folder.SaveInitial(i, initial[i]);
         using GradientPass pass = RunSettings.Pass(checkpoint, model, device, _config.Loss, plan, Tape, _config.Spill);
         Report(tasks, training, tuned.Table, plan, device);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);

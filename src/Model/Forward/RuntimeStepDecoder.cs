@@ -1,31 +1,30 @@
-// One token per row and step, with the keys and values of earlier steps kept. Deliberately not: choosing the token (Decoding/).
+// One token per row and step in ONNX Runtime, with the keys and values of earlier steps kept. Deliberately not: choosing the token (Decoding/).
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Decoding;
+using IptNative.Model.Onnx.Graph;
 
 namespace IptNative.Model.Forward;
 
-/// <summary>The decoder with a key/value cache.</summary>
+/// <summary>The decoder with a key/value cache, by the graphs "cross" and "step".</summary>
 /// <remarks>
 /// Self attention: two buffers per layer and kind, read from one and written to the other in turn. Cross attention: one copy per text; the rows of a
 /// text (beams) are queries side by side. Where a reordering leaves the rows uneven, each row gets a copy of its own.
 /// </remarks>
-internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
+internal sealed unsafe partial class RuntimeStepDecoder : IStepDecoder
 {
     // Steps that the cache has room for at first; it doubles from there.
     private const int FirstCapacity = 16;
 
     private readonly FrozenT5 _model;
-    private readonly IStepPasses _passes;
-    private readonly StepTensors _step;
+    private readonly GraphBinding _step;
     private readonly GrowingBuffer[] _cross;
     private readonly GrowingBuffer[] _crossSpare;
     private readonly GrowingBuffer[] _past;
     private readonly GrowingBuffer[] _present;
     private readonly GrowingBuffer _mask;
     private readonly GrowingBuffer _maskSpare;
-    private readonly GrowingBuffer _lengths;
     private readonly GrowingBuffer _ids;
     private readonly GrowingBuffer _embeds;
     private readonly GrowingBuffer _logits;
@@ -39,7 +38,7 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
     private int _biasCapacity;
     private bool _disposed;
 
-    public CachedStepDecoder(FrozenT5 model, EncodedBatch encoded, int beams)
+    public RuntimeStepDecoder(FrozenT5 model, EncodedBatch encoded, int beams)
     {
         _model = model;
         _source = encoded.SourceLength;
@@ -58,7 +57,6 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         _present = Buffers("self attention cache");
         _mask = new GrowingBuffer(device, DType.I32, "attention mask");
         _maskSpare = new GrowingBuffer(device, DType.I32, "attention mask");
-        _lengths = new GrowingBuffer(device, DType.I32, "source lengths");
         _ids = new GrowingBuffer(device, DType.I32, "decoder input ids");
         _embeds = new GrowingBuffer(device, DType.F32, "decoder input embeddings");
         _logits = new GrowingBuffer(device, DType.F32, "logits");
@@ -66,11 +64,14 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         _biasByDistance = new GrowingBuffer(device, DType.F32, "decoder position bias");
 
         Copy(encoded.Mask.Address, _mask.Take((long)_texts * _source).Address, (long)_texts * _source * sizeof(int));
-        _step = new StepTensors(kinds);
-        for (int i = 0; i < kinds; i++)
-            _step.Cross[i] = _cross[i].Take(_texts * CrossRow);
-        _passes = model.StepPasses();
-        _passes.Remember(encoded.Hidden, _texts, _source, _step.Cross);
+        using (GraphBinding cross = model.Session("cross").Bind())
+        {
+            cross.Input(T5RuntimeGraph.EncoderHidden, encoded.Hidden, _texts, _source, model.Config.DModel);
+            for (int i = 0; i < kinds; i++)
+                cross.Output(CrossName(i), _cross[i].Take(_texts * CrossRow), _texts, model.Config.NumHeads, _source, model.Config.DKv);
+            cross.Run();
+        }
+        _step = model.Session("step").Bind();
 
         GrowingBuffer[] Buffers(string purpose)
         {
@@ -91,44 +92,32 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
     public ReadOnlySpan<float> DecodeNext(ReadOnlySpan<int> tokens)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        if (tokens.Length != Rows)
-            throw new ArgumentException($"decoding a step: found {tokens.Length} tokens, expected one for each of {Rows} rows.", nameof(tokens));
-        foreach (int token in tokens)
-        {
-            if ((uint)token >= (uint)VocabSize)
-                throw new ArgumentException($"decoding a step: found token {token}, expected 0 to vocab_size - 1 = {VocabSize - 1}.", nameof(tokens));
-        }
-
+        StepChecks.Tokens(tokens, Rows, VocabSize);
         _model.RequireUnchangedWeights();
         int H = _model.Config.NumHeads, K = _model.Config.DKv, D = _model.Config.DModel;
-        _step.Texts = _texts;
-        _step.Beams = Rows / _texts;
-        _step.Source = _source;
-        _step.Length = _length;
+        int beams = Rows / _texts;
         Tensor ids = _ids.Take(Rows);
         tokens.CopyTo(new Span<int>((void*)ids.Address, Rows));
         Tensor embeds = _embeds.Take((long)Rows * D);
         EmbeddingGather.Forward(_model.Device, _model.Shared, ids, embeds, Rows, VocabSize, D);
 
-        _step.Embeds = embeds;
-        _step.Mask = _mask.Take((long)_texts * _source);
-        _step.Lengths = _lengths.Take(_texts);
-        _sourceOfText.CopyTo(new Span<int>((void*)_step.Lengths.Address, _texts));
-        _step.Bias = Bias();
+        _step.Input(T5RuntimeGraph.InputsEmbeds, embeds, _texts, beams, D);
+        _step.Input(T5RuntimeGraph.KeyMask, _mask.Take((long)_texts * _source), _texts, _source);
+        _step.Input(T5RuntimeGraph.PositionBias, Bias(), 1, H, 1, _length + 1);
         long capacity = FirstCapacity;
         while (capacity < _length + 1)
             capacity *= 2;
         for (int i = 0; i < _past.Length; i++)
         {
             // Room for the capacity is taken, so that a buffer moves only when the cache doubles. A past of no steps still needs an address.
-            _step.Past[i] = _past[i].Take(_length == 0 ? 1 : (long)Rows * H * _length * K);
+            _step.Input(PastName(i), _past[i].Take(_length == 0 ? 1 : (long)Rows * H * _length * K), Rows, H, _length, K);
+            _step.Input(CrossName(i), _cross[i].Take(_texts * CrossRow), _texts, H, _source, K);
             _present[i].Take(Rows * H * capacity * K);
-            _step.Present[i] = _present[i].Take((long)Rows * H * (_length + 1) * K);
-            _step.Cross[i] = _cross[i].Take(_texts * CrossRow);
+            _step.Output(PresentName(i), _present[i].Take((long)Rows * H * (_length + 1) * K), Rows, H, _length + 1, K);
         }
         Tensor logits = _logits.Take((long)Rows * VocabSize);
-        _step.Logits = logits;
-        _passes.Step(_step);
+        _step.Output(T5RuntimeGraph.Logits, logits, _texts, beams, VocabSize);
+        _step.Run();
 
         for (int i = 0; i < _past.Length; i++)
             (_past[i], _present[i]) = (_present[i], _past[i]);
@@ -139,15 +128,10 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
     public void Reorder(ReadOnlySpan<int> sources)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        if (sources.Length == 0)
-            throw new ArgumentException("reordering the cache: found no rows, expected at least one. Dispose the decoder when all rows are finished.", nameof(sources));
+        StepChecks.Sources(sources, Rows);
         bool same = sources.Length == Rows;
         for (int r = 0; r < sources.Length; r++)
-        {
-            if ((uint)sources[r] >= (uint)Rows)
-                throw new ArgumentException($"reordering the cache: row {r} goes on from row {sources[r]}, expected 0 to {Rows - 1}.", nameof(sources));
             same &= sources[r] == r;
-        }
         if (same)
             return;
 
@@ -167,8 +151,8 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         if (_disposed)
             return;
         _disposed = true;
-        _passes.Leave();
-        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[.. _cross, .. _crossSpare, .. _past, .. _present, _mask, _maskSpare, _lengths, _ids, _embeds, _logits, _bias, _biasByDistance])
+        _step.Dispose();
+        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[.. _cross, .. _crossSpare, .. _past, .. _present, _mask, _maskSpare, _ids, _embeds, _logits, _bias, _biasByDistance])
             buffer.Dispose();
     }
 
@@ -238,6 +222,12 @@ internal sealed unsafe partial class CachedStepDecoder : IStepDecoder
         }
         return bias;
     }
+
+    private static string CrossName(int i) => i % 2 == 0 ? T5RuntimeGraph.CrossKey(i / 2) : T5RuntimeGraph.CrossValue(i / 2);
+
+    private static string PastName(int i) => i % 2 == 0 ? T5RuntimeGraph.PastKey(i / 2) : T5RuntimeGraph.PastValue(i / 2);
+
+    private static string PresentName(int i) => i % 2 == 0 ? T5RuntimeGraph.PresentKey(i / 2) : T5RuntimeGraph.PresentValue(i / 2);
 
     private static void Copy(nint source, nint target, long bytes) => Buffer.MemoryCopy((void*)source, (void*)target, bytes, bytes);
 }

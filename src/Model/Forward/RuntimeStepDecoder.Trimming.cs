@@ -3,7 +3,7 @@ using IptNative.Kernels.Devices;
 
 namespace IptNative.Model.Forward;
 
-internal sealed unsafe partial class CachedStepDecoder
+internal sealed unsafe partial class RuntimeStepDecoder
 {
     // Without this, one long text would make every later step read as many source positions as it had.
     private void Trim()
