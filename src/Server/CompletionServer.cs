@@ -54,6 +54,9 @@ public sealed class CompletionServer : IAsyncDisposable
     /// <summary>Names that completions may be asked of, the bare model's included.</summary>
     public IReadOnlyList<string> Names => [.. _prompts.All.Select(p => p.Name)];
 
+    /// <summary>What it has counted, for tests; clients read /metrics.</summary>
+    internal ServerMetrics Metrics => _metrics;
+
     /// <summary>Opens the model, reads the prompts and listens.</summary>
     /// <param name="options">Settings.</param>
     /// <param name="log">Told what an operator should know, a line at a time, by any thread.</param>

@@ -37,6 +37,8 @@ internal sealed class ServerMetrics
         }
     }
 
+    public long AbandonedCompletions => Interlocked.Read(ref _abandoned);
+
     public void Abandoned() => Interlocked.Increment(ref _abandoned);
 
     public void FirstToken(TimeSpan time)
@@ -78,7 +80,7 @@ internal sealed class ServerMetrics
             Head("iptnative_requests_total", "counter", "Requests answered, by route and status.");
             foreach (((string route, int status), long count) in _requests)
                 text.Append(CultureInfo.InvariantCulture, $"iptnative_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}\n");
-            Single("iptnative_abandoned_total", "counter", "Completions whose client left before the end.", Interlocked.Read(ref _abandoned));
+            Single("iptnative_abandoned_total", "counter", "Completions whose client left before the end.", AbandonedCompletions);
             Single("iptnative_failed_passes_total", "counter", "Passes of the model that failed.", Interlocked.Read(ref _failedPasses));
             Single("iptnative_input_tokens_total", "counter", "Tokens of inputs answered, prompt rows not included.", _inputTokens);
             Single("iptnative_generated_tokens_total", "counter", "Tokens generated for answered requests.", _generatedTokens);
