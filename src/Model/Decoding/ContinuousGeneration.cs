@@ -2,6 +2,7 @@
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
 using IptNative.Model.Forward;
 
 namespace IptNative.Model.Decoding;
@@ -32,6 +33,11 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
     private TokenSampler? _sampler;
     private readonly SlotDecoder _decoder = new(checkpoint, device);
     private int[] _tokens = [];
+
+    /// <summary>Bytes that each object keeps of a model beside the checkpoint: a copy of the decoder's matrices laid out for steps, or 0 where they are read as stored.</summary>
+    /// <param name="config">The model's.</param>
+    /// <returns>0 or more.</returns>
+    public static long CopyBytes(T5Config config) => SlotDecoder.CopyBytes(config);
 
     /// <summary>Texts that are being generated.</summary>
     public int Rows => _rows.Count;
@@ -152,7 +158,7 @@ public sealed class ContinuousGeneration(Checkpoint checkpoint, CpuDevice device
         int token;
         try
         {
-            token = row.Sequence.Advance(logits, options, Sampler(options), checkpoint.Config.EosTokenId, decoderRow, step);
+            token = row.Sequence.Advance(logits, options, Sampler(options), checkpoint.Config.EosTokenId, decoderRow, step, row.Request.ReadsLogProbs);
         }
         catch (InvalidDataException e)
         {

@@ -85,7 +85,7 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
         _weights = new BlockWeights(device, checkpoint);
         _layers = new T5Layers(_weights);
         _inputs = new PackedInputs(device, config);
-        bool pack = Packed(config) <= MostPackedBytes;
+        bool pack = CopyBytes(config) > 0;
         _self = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => Find($"decoder.block.{i}.layer.0", "SelfAttention"))];
         _cross = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => Find($"decoder.block.{i}.layer.1", "EncDecAttention"))];
         _ff = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => FindFeedForward($"decoder.block.{i}.layer.2"))];
@@ -293,10 +293,12 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
         _weights.Dispose();
     }
 
-    private static long Packed(T5Config config)
+    /// <summary>Bytes of the packed copy; 0 where it would be too large, and the matrices are read as stored.</summary>
+    public static long CopyBytes(T5Config config)
     {
         long perLayer = 8 * PackedMatrix.Elements(config.InnerDim, config.DModel) + (config.IsGated ? 3 : 2) * PackedMatrix.Elements(config.DFf, config.DModel);
-        return sizeof(float) * (config.NumDecoderLayers * perLayer + PackedMatrix.Elements(config.VocabSize, config.DModel));
+        long bytes = sizeof(float) * (config.NumDecoderLayers * perLayer + PackedMatrix.Elements(config.VocabSize, config.DModel));
+        return bytes <= MostPackedBytes ? bytes : 0;
     }
 
     // Keys lie transposed: a position is a column.

@@ -45,8 +45,11 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
         }
         finally
         {
-            // The client has its answer, or has left: what still runs for it stops at the next step.
+            // The client has its answer, or has left: what still runs for it stops at the next step, and what waits makes room.
+            bool left = !call.Events.Completion.IsCompleted;
             call.Abandon();
+            if (left)
+                scheduler.DropUnwanted();
         }
     }
 
