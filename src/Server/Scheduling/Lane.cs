@@ -18,18 +18,20 @@ internal sealed class Lane : IDisposable
     private readonly ServerMetrics _metrics;
     private readonly List<CompletionJob> _running = [];
     private readonly Thread _thread;
+    private readonly int _number;
+    private bool _stays;
     private ContinuousGeneration _generation;
     private int _texts;
 
     /// <summary>Lays the model's matrices out.</summary>
     /// <param name="scheduler">Gives it texts.</param>
-    /// <param name="number">For the thread's name.</param>
+    /// <param name="number">From 0: its name, and the core that it keeps to.</param>
     /// <param name="checkpoint">The model; outlives this object.</param>
     /// <param name="device">Its threads; this object's own from here on.</param>
     /// <param name="metrics">Told of steps.</param>
     public Lane(Scheduler scheduler, int number, Checkpoint checkpoint, CpuDevice device, ServerMetrics metrics)
     {
-        (_scheduler, _checkpoint, _device, _metrics) = (scheduler, checkpoint, device, metrics);
+        (_scheduler, _number, _checkpoint, _device, _metrics) = (scheduler, number, checkpoint, device, metrics);
         _generation = new ContinuousGeneration(checkpoint, device);
         _thread = new Thread(Run) { IsBackground = true, Name = $"lane {number}" };
     }
@@ -78,13 +80,13 @@ internal sealed class Lane : IDisposable
 
     private void Run()
     {
-        while (_scheduler.Take(this, out int threads) is { } joining)
+        while (_scheduler.Take(this) is { } turn)
         {
             try
             {
-                _device.Pool.Width = Math.Min(threads, _device.Pool.Workers);
-                if (joining.Count > 0)
-                    Join(joining);
+                Settle(turn);
+                if (turn.Joining.Count > 0)
+                    Join(turn.Joining);
                 int rows = _generation.Rows;
                 _generation.Step();
                 _metrics.Stepped(rows);
@@ -96,7 +98,7 @@ internal sealed class Lane : IDisposable
                 // Nothing of a broken pass is trusted: its texts are told, the next ones start afresh.
                 _metrics.PassFailed();
                 _generation.FailAll(e);
-                foreach (CompletionJob job in _running.Concat(joining))
+                foreach (CompletionJob job in _running.Concat(turn.Joining))
                     job.Failed(e);
                 _running.Clear();
                 _generation.Dispose();
@@ -104,6 +106,18 @@ internal sealed class Lane : IDisposable
             }
         }
         _generation.FailAll(Scheduler.Stopping());
+    }
+
+    private void Settle(Turn turn)
+    {
+        _device.Pool.Width = Math.Min(turn.Threads, _device.Pool.Workers);
+        if (turn.Stays == _stays)
+            return;
+        _stays = turn.Stays;
+        if (_stays)
+            ThreadPlace.Stay(_number);
+        else
+            ThreadPlace.Roam();
     }
 
     private void Join(List<CompletionJob> joining)

@@ -6,6 +6,12 @@ using IptNative.Model.Decoding;
 
 namespace IptNative.Server.Scheduling;
 
+/// <summary>What a lane does next.</summary>
+/// <param name="Joining">Jobs that join it now; may be none.</param>
+/// <param name="Threads">How many threads its step may use.</param>
+/// <param name="Stays">Whether its thread keeps to a core of its own.</param>
+internal readonly record struct Turn(List<CompletionJob> Joining, int Threads, bool Stays);
+
 /// <summary>Continuous batching across prompts, first come, first served.</summary>
 /// <remarks>
 /// A model whose packed copy is small is stepped by several lanes at once, one per core: a step of few rows is microseconds long, and handing each of its
@@ -94,16 +100,14 @@ internal sealed class Scheduler : IDisposable
 
     /// <summary>What a lane does next; waits while there is nothing.</summary>
     /// <param name="lane">Asks between two of its steps.</param>
-    /// <param name="threads">How many threads its step may use.</param>
-    /// <returns>The jobs that join it now; empty to go on with what runs; null to end.</returns>
-    public List<CompletionJob>? Take(Lane lane, out int threads)
+    /// <returns>Its next step; null to end.</returns>
+    public Turn? Take(Lane lane)
     {
         var joining = new List<CompletionJob>();
         while (true)
         {
             lock (_lock)
             {
-                threads = 1;
                 if (_stop)
                     return null;
                 lane.CountRunning();
@@ -121,8 +125,9 @@ internal sealed class Scheduler : IDisposable
                 CallNext();
                 if (lane.Texts > 0)
                 {
-                    threads = Math.Max(1, _lanes[0].Threads / _lanes.Count(l => l.Texts > 0));
-                    return joining;
+                    int active = _lanes.Count(l => l.Texts > 0);
+                    // Lanes that fill the machine keep to a core each; with cores to spare the system places them well by itself.
+                    return new Turn(joining, Math.Max(1, _lanes[0].Threads / active), active > 1 && active == _lanes.Length && active == Environment.ProcessorCount);
                 }
                 lane.IsAsleep = true;
             }
