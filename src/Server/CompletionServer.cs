@@ -37,7 +37,7 @@ public sealed class CompletionServer : IAsyncDisposable
     {
         (_options, _checkpoint, _log) = (options, checkpoint, log);
         // Before the model: small, and most mistakes are here.
-        _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config.DModel, log);
+        _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config, log);
         T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(options.Model), checkpoint.Config.VocabSize);
         _scheduler = new Scheduler(checkpoint, options, _metrics);
         _completions = new CompletionEndpoint(options, _prompts, tokenizer, checkpoint.Config.VocabSize, _scheduler, _metrics);
