@@ -35,16 +35,25 @@ if [ -z "${IPTNATIVE:-}" ] && command -v dotnet >/dev/null; then
     step suite-build dotnet build tests/Kernels.Tests -c Release -v q -nologo
     # Without ILGPU's package there are no CUDA suites: the log then says that 0 tests ran, which the check below calls a failure.
     step suite-device dotnet artifacts/bin/Kernels.Tests/release/IptNative.Kernels.Tests.dll -noColor -noLogo -class "*Cuda*"
+    step suite-step-build dotnet build tests/Device.Tests -c Release -v q -nologo
+    step suite-step dotnet artifacts/bin/Device.Tests/release/IptNative.Device.Tests.dll -noColor -noLogo -class "*Cuda*"
+    step suite-step-ran grep -Eq 'Total: [1-9][0-9]*, Errors: 0, Failed: 0, Skipped: 0' "$out/suite-step.log"
     step suite-ran grep -Eq 'Total: [1-9][0-9]*, Errors: 0, Failed: 0, Skipped: 0' "$out/suite-device.log"
     step ptx dotnet artifacts/bin/Kernels.Tests/release/IptNative.Kernels.Tests.dll -noColor -noLogo -class "*PtxTests"
 else
     not_run suite-device "needs a clone and the .NET SDK"
 fi
 step parity-cpu "$program" parity tests/Goldens/t5v11
+# Steps on the GPU, answers on the CPU; the second run is held against the first, the loss of its first step included.
 step train "$program" train examples/quickstart.json --device "$device" --output "$out/run"
-step generate "$program" generate --model models/t5-gym-tiny --input "[clinc150-domain] what is my balance" --device "$device"
-step profile-base "$program" profile --shape base --device "$device" --json
-step profile-xl "$program" profile --shape xl --dtype bf16 --compute bf16 --batch 32 --source 256 --device "$device" --json
+step train-cpu "$program" train examples/quickstart.json --device cpu --output "$out/run-cpu"
+first_loss() { grep -m 1 -o '"loss":[0-9.e+-]*' "$1/log.jsonl" | cut -d: -f2; }
+step first-loss awk -v a="$(first_loss "$out/run")" -v b="$(first_loss "$out/run-cpu")" 'BEGIN { print a, b; exit !(a > 0 && (a - b) / b < 1e-4 && (b - a) / b < 1e-4) }'
+step step-base "$program" bench step --shape base --device "$device" --json
+step step-xl "$program" bench step --shape xl --dtype bf16 --compute bf16 --batch 32 --source 256 --device "$device" --json
+step profile-base "$program" profile --shape base --device "$device" --products "$out/products-f32.txt" --json
+step profile-xl "$program" profile --shape xl --dtype bf16 --compute bf16 --batch 32 --source 256 --device "$device" --products "$out/products-bf16.txt" --json
+IPTNATIVE_GPU_PRODUCTS=own step step-own "$program" bench step --shape base --dtype bf16 --compute bf16 --device "$device" --json
 if python3 -c 'import torch, peft; assert torch.cuda.is_available()' 2>/dev/null && [ -f bench/peer.sh ]; then
     step peer bash bench/peer.sh
 else

@@ -2,6 +2,7 @@
 using System.CommandLine;
 using IptNative.Cli.Commands;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels.Cpu;
 using IptNative.Tuning.Ipt;
 
 namespace IptNative.Cli;
@@ -14,11 +15,15 @@ public static class Program
     /// <returns>0 done, 1 failed, 2 usage, 130 interrupted.</returns>
     public static int Main(string[] args)
     {
+        LostPages.EndWith(PageLost, ExitCode.Failed);
         ParseResult parsed = Root().Parse(args);
         return parsed.Errors.Count > 0
             ? ExitCode.Report(ParseErrors.Describe(parsed), ExitCode.Usage)
             : parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
     }
+
+    internal const string PageLost = "iptnative: reading a mapped file; a page of it is gone, expected the file as it was opened: it was truncated or rewritten while it was in use, or its disk failed. "
+        + "Export or copy it again and start anew, a run with --resume.\n";
 
     internal static RootCommand Root()
     {

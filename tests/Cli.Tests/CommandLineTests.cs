@@ -104,9 +104,20 @@ public sealed class CommandLineTests : IDisposable
     [InlineData("export")]
     [InlineData("parity")]
     [InlineData("doctor")]
+    [InlineData("train")]
+    [InlineData("ipt")]
+    [InlineData("evaluate")]
+    [InlineData("inspect")]
+    [InlineData("prompts")]
+    [InlineData("transfer")]
+    [InlineData("sweep")]
+    [InlineData("serve")]
+    [InlineData("plan")]
+    [InlineData("bench step")]
+    [InlineData("profile")]
     public void HelpHasExamplesAndAsksForNothing(string command)
     {
-        CliRun run = CliProgram.Run(command, "--help").Returned(0);
+        CliRun run = CliProgram.Run([.. command.Split(' '), "--help"]).Returned(0);
         Assert.Contains($"Examples:\n  iptnative {command}", run.Output.ReplaceLineEndings("\n"), StringComparison.Ordinal);
         Assert.Equal("", run.Error);
     }

@@ -124,7 +124,7 @@ internal sealed class GemmCase : IDisposable
                     double expected = before + args.Alpha * sum;
                     // Higham, gamma_n: one rounding for each of K products and sums (two where not fused), one for alpha, one for each visit to C.
                     // Products of two bf16 are exact in float32: there only the K sums round.
-                    double roundings = (args.Compute == ComputeType.BF16 ? 1 : 2) * args.K + 2 * (args.K / 256 + 2);
+                    double roundings = (args.Compute == ComputeType.BF16 ? 1 : 2) * args.K + 2 * (args.K / 768 + 2);
                     double tolerance = roundings * UnitRoundoff * (Math.Abs(args.Alpha) * magnitude + Math.Abs(before));
                     if (!(Math.Abs(actual[at] - expected) <= tolerance))
                     {

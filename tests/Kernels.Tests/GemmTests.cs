@@ -52,9 +52,10 @@ public abstract class GemmTests : IDisposable
     }
 
     [Theory]
-    [InlineData(13, 35, 256)]
-    [InlineData(13, 35, 257)]
-    [InlineData(5, 300, 515)]
+    [InlineData(13, 35, 768)]
+    [InlineData(13, 35, 769)]
+    [InlineData(5, 300, 1540)]
+    [InlineData(500, 70, 900)]
     [InlineData(241, 64, 100)]
     [InlineData(500, 70, 300)]
     [InlineData(245, 801, 260)]

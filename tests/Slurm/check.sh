@@ -64,7 +64,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=1
 KillWait=20
-MinJobAge=30
+MinJobAge=3600
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000
 NodeName=$host NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -72,7 +72,7 @@ CONF
 export SLURM_CONF=$work/slurm.conf
 slurmctld -D -i >"$work/log/slurmctld-out.log" 2>&1 & pids+=($!)
 slurmd -D >"$work/log/slurmd-out.log" 2>&1 & pids+=($!)
-until_true() { local what=$1 n=0; shift; until "$@" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 600 ] || { echo "waited a minute for: $what"; return 1; }; sleep 0.1; done; }
+until_true() { local what=$1 n=0; shift; until "$@" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 3000 ] || { echo "waited five minutes for: $what"; return 1; }; sleep 0.1; done; }
 node_is() { sinfo --noheader --format=%T | grep -qx "$1"; }
 until_true "the node to be idle" node_is idle
 echo "Slurm $(slurmctld -V | cut -d' ' -f2), node $host with 4 slots"
@@ -117,6 +117,9 @@ ipt sweep "$work/sweep.json" --output "$work/slurm-run" --table 2>/dev/null | se
 cmp "$work/local.txt" "$work/slurm.txt"
 cmp "$work/local/sweep.csv" "$work/slurm-run/sweep.csv"
 for prompt in "$work"/local/points/*/best/*/prompt.npy; do cmp "$prompt" "${prompt/local/slurm-run}"; done
-resumed=$(scontrol show job "$job" 2>/dev/null | grep -c 'Restarts=[1-9]' || true)
+# ... for the right reason: tasks were lost and requeued, and went on from their checkpoints.
+requeued=$(scontrol show job "$job" 2>/dev/null | grep -c 'Restarts=[1-9]' || true)
+resumed=$(grep -l '^going on after step' "$work"/slurm-run/slurm/*.log | wc -l)
+[ "$requeued" -gt 0 ] && [ "$resumed" -gt 0 ] || { echo "$requeued tasks were requeued and $resumed went on from a checkpoint, expected some: the node was lost too late, or not at all"; exit 1; }
 ipt sweep "$work/sweep.json" --output "$work/slurm-run" --slurm 2>&1 | grep -q "every point is done, nothing was submitted"
-echo "equal: the table, and every prompt to the last bit; $resumed tasks were requeued"
+echo "equal: the table, and every prompt to the last bit; $requeued tasks were requeued, $resumed went on from a checkpoint"

@@ -2,6 +2,7 @@
 using System.CommandLine;
 using IptNative.Cli.Terminal;
 using IptNative.Kernels;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
@@ -55,7 +56,8 @@ internal static class BenchCommand
             "iptnative bench step --shape xxl --dtype int4 --weights streamed --batch 1 --prompt 20 --source 64 --activations blocks --steps 1");
         command.SetRun((parsed, cancel) =>
         {
-            device.RequireCpu(parsed, "a training step");
+            ComputeType products = ComputeOption.Read(parsed, compute);
+            using ComputeDevice used = device.Open(parsed, parsed.GetValue(threads), products);
             StepBenchmarkResult result = StepBenchmark.Run(
                 new StepBenchmarkOptions
                 {
@@ -65,7 +67,7 @@ internal static class BenchCommand
                     Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
                     MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
-                    Compute = ComputeOption.Read(parsed, compute),
+                    Compute = products,
                     Tape = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true),
                     SpillFolder = parsed.GetValue(spill),
                     Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
@@ -76,7 +78,8 @@ internal static class BenchCommand
                     Steps = parsed.GetValue(steps),
                     Threads = parsed.GetValue(threads),
                 },
-                cancel);
+                cancel,
+                used);
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, result);
@@ -99,7 +102,9 @@ internal static class BenchCommand
         output.WriteLine($"  optimizer {r.OptimizerSeconds,8:f3} s   Adafactor");
         output.WriteLine($"speed       {r.GflopPerSecond,8:f0} GFLOP/s of {r.Gflop:f0} GFLOP that a step needs at least");
         output.WriteLine($"FMA peak    {r.FmaPeak,8:f0} GFLOP/s measured beside the steps: {r.GflopPerSecond / r.FmaPeak:p0} reached");
-        output.WriteLine($"peak memory {r.PeakBytes / 1e6,8:f0} MB resident, mapped weights included (planned {r.Plan.Total / 1e6:f0} MB); {r.AllocatedBytes} managed bytes allocated in a step");
+        if (r.DevicePeakBytes > 0)
+            output.WriteLine($"on {r.Device,-8} {r.DevicePeakBytes / 1e6,8:f0} MB taken at the most (planned {r.Plan.Total / 1e6:f0} MB)");
+        output.WriteLine($"peak memory {r.PeakBytes / 1e6,8:f0} MB resident, mapped weights included{(r.DevicePeakBytes > 0 ? "" : $" (planned {r.Plan.Total / 1e6:f0} MB)")}; {r.AllocatedBytes} managed bytes allocated in a step");
     }
 
     private static void WriteJson(TextWriter output, StepBenchmarkResult r) => JsonOutput.WriteObject(output, json =>
@@ -130,6 +135,8 @@ internal static class BenchCommand
         json.WriteNumber("peak_bytes", r.PeakBytes);
         json.WriteNumber("planned_bytes", r.Plan.Total);
         json.WriteNumber("allocated_bytes", r.AllocatedBytes);
+        json.WriteString("device", r.Device);
+        json.WriteNumber("device_peak_bytes", r.DevicePeakBytes);
         json.WriteNumber("loss", r.Loss);
     });
 

@@ -67,13 +67,16 @@ internal static class PlanCommand
             bool onDevice = parsed.GetValue(device) is not null;
             DType inside = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true);
             ForwardEngine? engine = onDevice ? ForwardEngine.Native : Word<ForwardEngine>(parsed.GetValue(forward)!);
-            if (inside != DType.F32 || parsed.GetValue(spill))
+            WeightResidence? residence = Word<WeightResidence>(parsed.GetValue(weights)!);
+            if (inside != DType.F32 || parsed.GetValue(spill) || residence == WeightResidence.Streamed)
             {
                 if (engine == ForwardEngine.Ort)
-                    throw new UsageException($"plan: found --forward ort with {(inside != DType.F32 ? "--tape bf16" : "--spill")}, expected --forward native: ONNX Runtime keeps float32 in memory.");
+                {
+                    string other = inside != DType.F32 ? "--tape bf16" : parsed.GetValue(spill) ? "--spill" : "--weights streamed";
+                    throw new UsageException($"plan: found --forward ort with {other}, expected --forward native: ONNX Runtime keeps float32 in memory and binds all weights at once.");
+                }
                 engine = ForwardEngine.Native;
             }
-            WeightResidence? residence = Word<WeightResidence>(parsed.GetValue(weights)!);
             var request = new MemoryRequest
             {
                 Weights = stored,

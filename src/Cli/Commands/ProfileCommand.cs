@@ -2,6 +2,7 @@
 using System.CommandLine;
 using System.Text.Json;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
@@ -33,10 +34,11 @@ internal static class ProfileCommand
             steps = Number("--steps", "Recorded steps, each beside one that is not; the first of all is neither.", defaults.Steps);
         var threads = new ThreadsOption();
         var folder = new Option<string?>("--out") { Description = $"Folder for one step's timeline: {ProfileTimeline.PageFile}, a flame view, and {ProfileTimeline.TraceFile}, in Chrome's trace format." };
+        var products = new Option<string?>("--products") { Description = $"On a GPU with cuBLAS: times the step's products by it and by our kernels, and writes the table that {ProductTable.Variable}=FILE chooses by." };
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("profile", "Time every op of a training step and hold it against what the device can do at best.")
         {
-            device, model, shape, dtype, compute, forward, activations, batch, prompt, source, target, steps, threads, folder, asJson,
+            device, model, shape, dtype, compute, forward, activations, batch, prompt, source, target, steps, threads, folder, products, asJson,
         };
         command.WithExamples(
             "iptnative profile --model models/t5-gym-tiny --out profile",
@@ -47,13 +49,14 @@ internal static class ProfileCommand
             string? package = parsed.GetValue(model);
             if (package is not null && parsed.GetValue(shape) is not null)
                 throw new UsageException("profile: found --model and --shape, expected one of them: a model has its own shape.");
-            device.RequireCpu(parsed, "a training step");
+            ComputeType precision = ComputeOption.Read(parsed, compute);
+            using ComputeDevice used = device.Open(parsed, threads.Of(parsed), precision);
             ProfileResult result = ProfileRunner.Run(
                 new StepBenchmarkOptions
                 {
                     Shape = parsed.GetValue(shape) ?? defaults.Shape,
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
-                    Compute = ComputeOption.Read(parsed, compute),
+                    Compute = precision,
                     Forward = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
                     Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),
@@ -64,7 +67,11 @@ internal static class ProfileCommand
                     Threads = threads.Of(parsed),
                 },
                 package,
-                cancel);
+                cancel,
+                used,
+                parsed.GetValue(products) is not null);
+            if (parsed.GetValue(products) is { } table)
+                ProductTable.Write(table, result.ProductChoices);
             if (parsed.GetValue(folder) is { } place)
                 ProfileTimeline.Write(result, place);
             using TextWriter output = StandardOutput.Open();
@@ -83,8 +90,8 @@ internal static class ProfileCommand
     {
         StepBenchmarkOptions o = r.Options;
         ProfileCeilings c = r.Ceilings;
-        output.WriteLine($"{r.Model}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens; {r.Device}, {r.Threads} threads");
-        output.WriteLine($"ceilings    copy {c.CopyBytesPerSecond * 1e-9:f1} GB/s, f32 multiply-add {c.FmaFlopsPerSecond * 1e-9:f0} GFLOP/s, bf16 machine code {(c.BF16FlopsPerSecond > 0 ? $"{c.BF16FlopsPerSecond * 1e-9:f0} GFLOP/s" : "not on this machine")}, launch {c.LaunchSeconds * 1e6:f1} us");
+        output.WriteLine($"{r.Model}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens; {r.Device}{(r.Threads > 0 ? $", {r.Threads} threads" : "")}");
+        output.WriteLine($"ceilings    copy {c.CopyBytesPerSecond * 1e-9:f1} GB/s, f32 multiply-add {c.FmaFlopsPerSecond * 1e-9:f0} GFLOP/s, {(r.Threads > 0 ? "bf16 machine code" : "tensor cores")} {(c.BF16FlopsPerSecond > 0 ? $"{c.BF16FlopsPerSecond * 1e-9:f0} GFLOP/s" : "not on this machine")}, launch {c.LaunchSeconds * 1e6:f1} us");
         output.WriteLine($"step        {r.StepSeconds * 1e3:f1} ms, median of {o.Steps}; {r.UnrecordedSeconds * 1e3:f1} ms while nothing is recorded");
         output.WriteLine();
         int op = Math.Max(2, r.Rows.Max(x => x.Op.Length)), shape = Math.Max(5, r.Rows.Max(x => x.Shape.Length));
@@ -97,6 +104,8 @@ internal static class ProfileCommand
         output.WriteLine($"{"(between ops)".PadRight(op)}  {"".PadRight(shape)} {"",5} {"",8} {"",8} {"",8} {"",6} {"",7}  {"",7} {"",6} {r.BetweenOps,6:p1}");
         output.WriteLine();
         output.WriteLine($"matrix products: {r.Products.Share:p1} of the step, {r.Products.GflopPerSecond:f0} GFLOP/s, {r.Products.Reached:p0} of the {Name(o.Compute)} ceiling");
+        foreach (ProductMeasurement p in r.ProductChoices)
+            output.WriteLine($"  {p.Shape}: cuBLAS {p.LibrarySeconds * 1e6:f1} us, our kernel {p.OwnSeconds * 1e6:f1} us, {p.LibrarySeconds / p.OwnSeconds:p0} of its speed");
         ProfileRow[] low = [.. r.UnderHalf];
         output.WriteLine(low.Length == 0 ? "under half of their ceiling: none" : $"under half of their ceiling, {low.Sum(x => x.Share):p1} of the step together:");
         foreach (ProfileRow row in low)
@@ -150,6 +159,16 @@ internal static class ProfileCommand
             json.WriteString("bound", row.Bound);
             json.WriteNumber("reached", row.Reached);
             json.WriteNumber("share", row.Share);
+            json.WriteEndObject();
+        }
+        json.WriteEndArray();
+        json.WriteStartArray("product_choices");
+        foreach (ProductMeasurement p in r.ProductChoices)
+        {
+            json.WriteStartObject();
+            json.WriteString("shape", p.Shape.ToString());
+            json.WriteNumber("cublas_s", p.LibrarySeconds);
+            json.WriteNumber("own_s", p.OwnSeconds);
             json.WriteEndObject();
         }
         json.WriteEndArray();

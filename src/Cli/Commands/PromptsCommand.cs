@@ -38,13 +38,13 @@ internal static class PromptsCommand
         return command;
     }
 
-    // FILE#NAME is called NAME, a file by itself without its extension.
+    // FILE#NAME is called NAME, a task of a folder FOLDER-NAME, a file by itself without its extension.
     private static string NameOf(PromptEntry entry)
     {
         string path = Path.TrimEndingDirectorySeparator(entry.Name);
         if (!File.Exists(path) && PromptSetFile.Split(path) is { } part)
             return Directory.Exists(part.Path) ? $"{Path.GetFileName(part.Path)}-{part.Name}" : part.Name;
-        return path.Contains(Path.DirectorySeparatorChar, StringComparison.Ordinal) || File.Exists(path) ? Path.GetFileNameWithoutExtension(path) : path;
+        return File.Exists(path) ? Path.GetFileNameWithoutExtension(path) : Path.GetFileName(path);
     }
 
     private static double Rms(Prompt prompt) => Math.Sqrt(prompt.Values.Sum(v => (double)v * v) / prompt.Values.Length);

@@ -48,8 +48,10 @@ internal static class TrainCommand
             Add("weights", parsed.GetValue(weights));
             Add("memory_budget", parsed.GetValue(budget));
             Add("output", parsed.GetValue(output));
+            // Where it was not given, the run file's word counts.
+            if (parsed.GetResult(device) is { Implicit: false })
+                Add("device", device.Of(parsed).ToString());
             RunConfig config = RunConfig.Load(path, overrides);
-            device.RequireCpu(parsed, "training");
             using var display = new TrainingDisplay(Console.Error, DisplayOptions.OfConsole());
             // A token is answered in milliseconds, a micro-batch of a large model takes a while.
             using CancellationTokenRegistration soon = cancel.Register(() => display.Say("stopping: what is computed now is finished or dropped, then a checkpoint is saved. Ctrl+C again ends at once."));

@@ -29,6 +29,21 @@ internal sealed class DeviceOption : Option<string>
         }
     }
 
+    /// <summary>Opens the device that was asked for; says which it is where the user left it open.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="threads">CPU threads; 0 takes every core.</param>
+    /// <param name="compute">What products multiply.</param>
+    /// <returns>Dispose it.</returns>
+    /// <exception cref="UsageException">It is no device.</exception>
+    /// <exception cref="NotSupportedException">A GPU was asked for and cannot be had.</exception>
+    public ComputeDevice Open(ParseResult parsed, int threads, ComputeType compute)
+    {
+        ComputeDevice device = Of(parsed).Open(threads, compute, out string note);
+        if (note.Length > 0)
+            Console.Error.WriteLine($"iptnative: {note}");
+        return device;
+    }
+
     /// <summary>Settles on the CPU for work that needs it, and says so where the user left it open.</summary>
     /// <param name="parsed">The command line.</param>
     /// <param name="work">What is to be done: "training".</param>

@@ -10,6 +10,12 @@ public abstract class ComputeDevice : IDisposable
     /// <summary>Precision of the operands of matrix products that do not say their own.</summary>
     public virtual ComputeType Compute => ComputeType.F32;
 
+    /// <summary>Bytes that could be taken from it now; null where that is the system's to say (the CPU).</summary>
+    public virtual long? FreeBytes => null;
+
+    /// <summary>The most bytes that were taken from it at once; 0 on the CPU, whose memory is the process'.</summary>
+    public virtual long PeakBytes => 0;
+
     /// <summary>Takes uninitialised memory, 64-byte aligned.</summary>
     /// <param name="type">Element type.</param>
     /// <param name="elements">1 or more.</param>
@@ -35,6 +41,10 @@ public abstract class ComputeDevice : IDisposable
     public virtual void Synchronize()
     {
     }
+
+    /// <summary>A clock in the device's own work, for profiling.</summary>
+    /// <returns>To be disposed before the device; null where an op is done when it returns.</returns>
+    public virtual DeviceTimeline? CreateTimeline() => null;
 
     /// <summary>Throws unless host memory and tensor are of one size.</summary>
     private protected static void RequireSize(string op, long bytes, Tensor tensor)

@@ -85,7 +85,7 @@ public readonly record struct DeviceChoice(DeviceKind Kind, int Ordinal)
             return "";
         string problem = Problem(CudaDriver.Query());
         if (problem.Length == 0)
-            problem = $"a GPU can be used here, but {work} does not run on one in this version: only the single ops do.";
+            problem = $"a GPU can be used here, but {work} does not run on one in this version: train, bench step and profile do.";
         return Kind == DeviceKind.Cuda
             ? throw new NotSupportedException($"--device {this}: {problem} Or use --device cpu.")
             : $"--device auto: using the CPU. {problem}";

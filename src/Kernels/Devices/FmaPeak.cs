@@ -3,10 +3,14 @@ using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using IptNative.Kernels.Cpu;
+using IptNative.Kernels.Ops;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Devices;
 
-/// <summary>Measures the fused multiply-add rate of a CPU device's threads together.</summary>
+/// <summary>Measures the fused multiply-add rate of a device's threads together.</summary>
 public static class FmaPeak
 {
     // Two pipes of latency 4 or 5 need ten independent chains; twelve fit the sixteen registers of AVX2 beside two operands.
@@ -19,10 +23,23 @@ public static class FmaPeak
     /// <param name="seconds">How long, above 0; half a second is plenty on an idle machine.</param>
     /// <returns>10^9 floating-point operations a second, a fused multiply-add counted as two; float32, at the vector width that the matrix product uses.</returns>
     /// <exception cref="ArgumentOutOfRangeException">No time given.</exception>
-    public static double Measure(CpuDevice device, double seconds)
+    /// <exception cref="NotSupportedException">The device has no kernel for it.</exception>
+    public static double Measure(ComputeDevice device, double seconds)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(seconds);
+        return device switch
+        {
+            CpuDevice cpu => Measure(cpu, seconds),
+#if ILGPU
+            IlgpuDevice gpu => FmaKernel.Measure(gpu, seconds),
+#endif
+            _ => throw Require.NoKernel("FmaPeak.Measure", device),
+        };
+    }
+
+    private static double Measure(CpuDevice device, double seconds)
+    {
         if (Vector512.IsHardwareAccelerated)
             return Measure<Vector512<float>, Wide>(device, seconds);
         if (Vector256.IsHardwareAccelerated)

@@ -19,13 +19,19 @@ namespace IptNative.Kernels.Devices;
 public readonly record struct OpEvent(string Name, long D0, long D1, long D2, long D3, int Detail, int Depth, bool IsRegion, long Begin, long End);
 
 /// <summary>Memory for the ops of one thread; <see cref="OpTrace.Start"/> makes it listen.</summary>
-/// <param name="device">Whose ops are recorded; one that works behind the caller's back is waited for at the end of each op.</param>
+/// <param name="device">
+/// Whose ops are recorded. One that works behind the caller's back is asked for marks in its work, and times are those of its own clock; without them it is
+/// waited for at the end of each op.
+/// </param>
 /// <param name="capacity">Most events between two calls of <see cref="Clear"/>.</param>
-public sealed class OpRecorder(ComputeDevice device, int capacity = 1 << 16)
+public sealed class OpRecorder(ComputeDevice device, int capacity = 1 << 16) : IDisposable
 {
     private readonly OpEvent[] _events = new OpEvent[capacity];
     private readonly int _thread = Environment.CurrentManagedThreadId;
+    private readonly DeviceTimeline? _timeline = device.CreateTimeline();
     private readonly bool _waits = device is not CpuDevice;
+    private long _origin;
+    private bool _areMarks;
     private int _depth;
 
     /// <summary>Events held.</summary>
@@ -34,11 +40,28 @@ public sealed class OpRecorder(ComputeDevice device, int capacity = 1 << 16)
     /// <summary>Events for which there was no room: what is held is not everything.</summary>
     public int Dropped { get; private set; }
 
-    /// <summary>What was recorded, in order of beginning.</summary>
-    public ReadOnlySpan<OpEvent> Events => _events.AsSpan(0, Count);
+    /// <summary>What was recorded, in order of beginning; waits for a device that is behind.</summary>
+    public ReadOnlySpan<OpEvent> Events
+    {
+        get
+        {
+            if (_areMarks)
+                TakeTimes();
+            return _events.AsSpan(0, Count);
+        }
+    }
 
     /// <summary>Forgets what was recorded.</summary>
-    public void Clear() => (Count, Dropped) = (0, 0);
+    public void Clear()
+    {
+        (Count, Dropped) = (0, 0);
+        _timeline?.Restart();
+        _origin = Stopwatch.GetTimestamp();
+        _areMarks = _timeline is not null;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _timeline?.Dispose();
 
     internal bool Listens => Environment.CurrentManagedThreadId == _thread;
 
@@ -49,7 +72,7 @@ public sealed class OpRecorder(ComputeDevice device, int capacity = 1 << 16)
         if (index < 0)
             Dropped++;
         else
-            _events[index] = new OpEvent(name, d0, d1, d2, d3, detail, _depth, isRegion, Stopwatch.GetTimestamp(), 0);
+            _events[index] = new OpEvent(name, d0, d1, d2, d3, detail, _depth, isRegion, _areMarks ? _timeline!.Mark() : Stopwatch.GetTimestamp(), 0);
         _depth++;
         return index;
     }
@@ -59,10 +82,20 @@ public sealed class OpRecorder(ComputeDevice device, int capacity = 1 << 16)
         _depth--;
         if (index < 0)
             return;
-        if (_waits)
+        if (_waits && !_areMarks)
             device.Synchronize();
-        _events[index] = _events[index] with { End = Stopwatch.GetTimestamp() };
+        _events[index] = _events[index] with { End = _areMarks ? _timeline!.Mark() : Stopwatch.GetTimestamp() }; // marks only with a timeline
     }
+
+    // Numbers of marks become the times at which the device reached them, counted on from the host's time of the beginning.
+    private void TakeTimes()
+    {
+        foreach (ref OpEvent e in _events.AsSpan(0, Count))
+            e = e with { Begin = TicksAt(e.Begin), End = TicksAt(e.End) };
+        _areMarks = false;
+    }
+
+    private long TicksAt(long mark) => _origin + (long)(_timeline!.SecondsAt((int)mark) * Stopwatch.Frequency); // as above
 }
 
 /// <summary>Ends an event when it is left.</summary>

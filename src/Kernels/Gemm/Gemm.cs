@@ -10,9 +10,9 @@ namespace IptNative.Kernels.Ops;
 
 /// <summary>C (= or +=) alpha op(A) op(B), batched.</summary>
 /// <remarks>
-/// Numerics  f32 sums over k ascending in blocks of 256, fused multiply-add where the machine has it: |error| &lt;= (K + blocks + 2) eps sum|a||b|.
+/// Numerics  f32 sums over k ascending in blocks of 768, fused multiply-add where the machine has it: |error| &lt;= (K + blocks + 2) eps sum|a||b|.
 ///           The order does not depend on threads, so a result is the same bits for any number of them; it does on the vector width (fused or not).
-///           With <see cref="ComputeType.BF16"/> that bound holds against the rounded operands; on AVX512-BF16 the blocks are of 768, two products enter
+///           With <see cref="ComputeType.BF16"/> that bound holds against the rounded operands; on AVX512-BF16 two products enter
 ///           a sum at a time, and subnormal sums become zero.
 /// Source    Goto and van de Geijn 2008, Anatomy of High-Performance Matrix Multiplication; BLIS's five loops.
 /// </remarks>
@@ -72,7 +72,7 @@ public static class Gemm
         where TSource : unmanaged, IPackSource<TSource>
     {
         var problem = new GemmProblem<TSource>(cpu, args, b);
-        bool packOnce = args.M > GemmBlocking.PrivateRows && args.Flops / args.Batches >= GemmBlocking.SharedFlops;
+        bool packOnce = args.M > GemmBlocking.MostRows && args.Flops / args.Batches >= GemmBlocking.SharedFlops;
         // Inside another op's body the shared block may be in use; one thread that packs for itself is always safe.
         if (packOnce && !cpu.Pool.IsInsideBody)
             PackOnce<TKernel, TSource>(cpu, args, ref problem);
@@ -85,7 +85,10 @@ public static class Gemm
         where TKernel : struct, IMicroKernel
         where TSource : unmanaged, IPackSource<TSource>
     {
-        int rowBlocks = GemmBlocking.Pieces(args.M, GemmBlocking.SharedRows);
+        // As large as they may be, and as many for each thread.
+        int even = GemmBlocking.Pieces(GemmBlocking.Pieces(args.M, GemmBlocking.MostRows), cpu.Pool.Workers) * cpu.Pool.Workers;
+        int rows = GemmBlocking.EvenPart(args.M, Math.Min(even, GemmBlocking.Pieces(args.M, GemmBlocking.LeastRows)), TKernel.Rows);
+        int rowBlocks = GemmBlocking.Pieces(args.M, rows);
         lock (cpu.Pool.Gate)
         {
             for (int batch = 0; batch < args.Batches; batch++)
@@ -100,7 +103,7 @@ public static class Gemm
                     groups = GemmBlocking.Pieces(nc, groupColumns);
                     for (int k0 = 0; k0 < args.K; k0 += GemmBlocking.Kc)
                     {
-                        var block = new GemmBlock(batch, n0, nc, k0, Math.Min(GemmBlocking.Kc, args.K - k0), groupColumns, groups);
+                        var block = new GemmBlock(batch, n0, nc, k0, Math.Min(GemmBlocking.Kc, args.K - k0), rows, groupColumns, groups);
                         var pack = new PackSharedB<TKernel, TSource>(problem, block);
                         cpu.Pool.Run(panels, ref pack);
                         var multiply = new MultiplySharedB<TKernel, TSource>(problem, block);
@@ -116,7 +119,7 @@ public static class Gemm
         where TKernel : struct, IMicroKernel
         where TSource : unmanaged, IPackSource<TSource>
     {
-        GemmCut cut = GemmCut.ForPrivatePacking(args, cpu.Pool.Workers, GemmBlocking.PrivateRows, TKernel.Rows, TKernel.Columns);
+        GemmCut cut = GemmCut.ForPrivatePacking(args, cpu.Pool.Workers, GemmBlocking.MostRows, TKernel.Rows, TKernel.Columns);
         var body = new MultiplyPrivately<TKernel, TSource>(problem, cut);
         cpu.Pool.Run(cut.Pieces, ref body);
     }

@@ -59,8 +59,8 @@ internal readonly unsafe struct GemmProblem<TSource>(CpuDevice cpu, in GemmArgs 
     private long Offset(BatchStride stride, int batch) => batch / _inner * stride.Outer + batch % _inner * stride.Inner;
 }
 
-/// <summary>Which block of B all threads are at, and how its columns are shared out.</summary>
-internal readonly record struct GemmBlock(int Batch, int N0, int Nc, int K0, int Kc, int GroupColumns, int Groups);
+/// <summary>Which block of B all threads are at, and how C's rows and the block's columns are shared out.</summary>
+internal readonly record struct GemmBlock(int Batch, int N0, int Nc, int K0, int Kc, int Rows, int GroupColumns, int Groups);
 
 /// <summary>One piece: one panel of the shared block of B.</summary>
 internal readonly unsafe struct PackSharedB<TKernel, TSource>(GemmProblem<TSource> problem, GemmBlock block) : IParallelBody
@@ -87,8 +87,8 @@ internal readonly unsafe struct MultiplySharedB<TKernel, TSource>(GemmProblem<TS
 
     public void Invoke(int task, int worker)
     {
-        int m0 = task / _block.Groups * GemmBlocking.SharedRows;
-        int rows = Math.Min(GemmBlocking.SharedRows, _problem.M - m0);
+        int m0 = task / _block.Groups * _block.Rows;
+        int rows = Math.Min(_block.Rows, _problem.M - m0);
         int first = task % _block.Groups * _block.GroupColumns;
         int end = Math.Min(first + _block.GroupColumns, _block.Nc);
         float* a = _problem.BlockOf(worker);

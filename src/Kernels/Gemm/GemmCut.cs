@@ -18,7 +18,7 @@ internal readonly record struct GemmCut(int Batches, int Rows, int Columns, int 
         {
             columnPieces = Math.Max(1, Math.Min(GemmBlocking.Pieces(wanted, rowPieces * args.Batches), args.N / GemmBlocking.PrivateColumns));
             int missing = GemmBlocking.Pieces(wanted, rowPieces * args.Batches * columnPieces);
-            rowPieces = Math.Max(rowPieces, Math.Min(rowPieces * missing, args.M / GemmBlocking.SharedRows));
+            rowPieces = Math.Max(rowPieces, Math.Min(rowPieces * missing, args.M / GemmBlocking.LeastRows));
         }
         int rows = GemmBlocking.EvenPart(args.M, rowPieces, tileRows);
         int columns = GemmBlocking.EvenPart(args.N, columnPieces, tileColumns);

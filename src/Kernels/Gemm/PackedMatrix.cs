@@ -54,9 +54,9 @@ public sealed unsafe class PackedMatrix : IDisposable
         Require.Dim(Op, rows, nameof(rows));
         Require.Shape(Op, _device, x, nameof(x), DType.F32, "[rows, inner]", rows, _inner);
         Require.Shape(Op, _device, y, nameof(y), DType.F32, "[rows, outer]", rows, _outer);
-        for (int first = 0; first < rows; first += GemmBlocking.PrivateRows)
+        for (int first = 0; first < rows; first += GemmBlocking.MostRows)
         {
-            int count = Math.Min(GemmBlocking.PrivateRows, rows - first);
+            int count = Math.Min(GemmBlocking.MostRows, rows - first);
             var operands = new Operands
             {
                 X = (float*)x.Address + (long)first * _inner,

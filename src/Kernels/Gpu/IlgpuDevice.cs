@@ -31,6 +31,8 @@ internal abstract class IlgpuDevice : ComputeDevice
     private readonly Dictionary<(bool, int, int), DeviceBuffer> _buckets = [];
     private Delegate?[] _kernels = new Delegate?[64];
     private DeviceBuffer? _scratch;
+    private long _heldBytes;
+    private long _peak;
 
     /// <summary>Makes a device of an accelerator.</summary>
     /// <param name="accelerator">Where kernels run.</param>
@@ -50,6 +52,9 @@ internal abstract class IlgpuDevice : ComputeDevice
 
     /// <inheritdoc/>
     public override ComputeType Compute { get; }
+
+    /// <inheritdoc/>
+    public override long PeakBytes => _peak;
 
     /// <summary>Threads of an ordinary group.</summary>
     public int Threads { get; }
@@ -71,7 +76,11 @@ internal abstract class IlgpuDevice : ComputeDevice
         int size = Math.Max(1, type.Bits() / 8);
         var buffer = new Buffer(this, type, elements, AllocateRaw(_accelerator, type.ByteLength(elements) / size, size, purpose));
         lock (_live)
+        {
             _live.Add(buffer, purpose);
+            _heldBytes += buffer.Bytes;
+            _peak = Math.Max(_peak, _heldBytes);
+        }
         return buffer;
     }
 
@@ -109,7 +118,7 @@ internal abstract class IlgpuDevice : ComputeDevice
 
     /// <summary>A window on any device address, ONNX Runtime's too.</summary>
     public unsafe ArrayView<T> Window<T>(nint address, long elements)
-        where T : unmanaged => elements == 0 ? default : new ArrayView<T>(_space, address / sizeof(T), elements);
+        where T : unmanaged => elements == 0 ? default : new ArrayView<T>(_space, (address - AddressShift) / sizeof(T), elements);
 
     /// <summary>Enough groups to fill the machine a few times, and no more than there is work: kernels walk on by the grid's size.</summary>
     /// <param name="pieces">Groups that would do one piece each.</param>
@@ -163,6 +172,12 @@ internal abstract class IlgpuDevice : ComputeDevice
         return buffer.Tensor;
     }
 
+    /// <summary>Which products are the library's, where there is one.</summary>
+    public ProductTable Products { get; set; } = ProductTable.Library;
+
+    /// <summary>Whether NVIDIA's library multiplies here too.</summary>
+    public virtual bool HasProductLibrary => false;
+
     /// <summary>The matrix product; devices with tensor cores or a library of their own do better.</summary>
     /// <param name="args">Validated.</param>
     public virtual void Multiply(in GemmArgs args) => PlainGemm.Run(this, args);
@@ -175,16 +190,31 @@ internal abstract class IlgpuDevice : ComputeDevice
         return buffer.Tensor;
     }
 
+    /// <summary>What tensors' addresses are ahead of the accelerator's: 0, but where a test takes care that the host cannot touch them by mistake.</summary>
+    protected virtual nint AddressShift => 0;
+
     /// <summary>Takes memory from the accelerator.</summary>
     /// <exception cref="InsufficientMemoryException">There is not enough.</exception>
     protected abstract MemoryBuffer AllocateRaw(Accelerator accelerator, long length, int elementSize, string purpose);
 
-    /// <summary>What holds the most memory, for the message when there is none left.</summary>
-    protected string LargestBuffers()
+    /// <summary>Bytes taken and not given back.</summary>
+    protected long HeldBytes => _heldBytes;
+
+    /// <summary>What to throw when there is no room: names what holds the most.</summary>
+    /// <param name="purpose">What the memory was for.</param>
+    /// <param name="bytes">How much was asked for.</param>
+    /// <param name="free">How much there is.</param>
+    /// <param name="total">Of how much.</param>
+    /// <param name="cause">What the accelerator said.</param>
+    protected InsufficientMemoryException NoRoom(string purpose, long bytes, long free, long total, Exception? cause)
     {
         const int Named = 5;
+        string largest;
         lock (_live)
-            return string.Join(", ", _live.OrderByDescending(entry => entry.Key.Bytes).Take(Named).Select(entry => $"{entry.Value} {entry.Key.Bytes} bytes"));
+            largest = string.Join(", ", _live.OrderByDescending(entry => entry.Key.Bytes).Take(Named).Select(entry => $"{entry.Value} {entry.Key.Bytes} bytes"));
+        return new InsufficientMemoryException(
+            $"{purpose}: taking {bytes} bytes on {Name} failed; {free} of {total} bytes are free. Largest so far: {(largest.Length > 0 ? largest : "nothing")}. "
+            + "Use a smaller batch, a smaller weight dtype or a leaner activation tape.", cause);
     }
 
     /// <inheritdoc/>
@@ -214,7 +244,7 @@ internal abstract class IlgpuDevice : ComputeDevice
     {
         private MemoryBuffer? _memory = memory;
 
-        public override Tensor Tensor => _memory is { } held ? new Tensor(device, held.NativePtr, type, elements) : throw new ObjectDisposedException(nameof(DeviceBuffer));
+        public override Tensor Tensor => _memory is { } held ? new Tensor(device, held.NativePtr + device.AddressShift, type, elements) : throw new ObjectDisposedException(nameof(DeviceBuffer));
 
         public long Bytes { get; } = type.ByteLength(elements);
 
@@ -224,7 +254,10 @@ internal abstract class IlgpuDevice : ComputeDevice
                 return;
             held.Dispose();
             lock (device._live)
+            {
                 device._live.Remove(this);
+                device._heldBytes -= Bytes;
+            }
         }
     }
 

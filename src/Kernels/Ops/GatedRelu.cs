@@ -1,9 +1,6 @@
 // Gated ReLU. The activation itself, shared with Relu.cs, is in Cpu/Activations.cs.
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
-#if ILGPU
-using IptNative.Kernels.Gpu;
-#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -24,22 +21,8 @@ public static partial class GatedRelu
     /// <param name="elements">rows * F, 0 or more.</param>
     /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
     /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
-    public static void Forward(ComputeDevice device, Tensor h0, Tensor h1, Tensor y, long elements)
-    {
-        const string Op = "GatedRelu.Forward";
-        Require.Shape(Op, device, h0, nameof(h0), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, h1, nameof(h1), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
-        using OpScope trace = OpTrace.Enter(Op, elements);
-        switch (device)
-        {
-            case CpuDevice cpu: CpuActivation<ReluActivation>.GatedForward(cpu, h0, h1, y); break;
-#if ILGPU
-            case IlgpuDevice gpu: GpuActivation<ReluActivation>.GatedForward(gpu, h0, h1, y); break;
-#endif
-            default: throw Require.NoKernel(Op, device);
-        }
-    }
+    public static void Forward(ComputeDevice device, Tensor h0, Tensor h1, Tensor y, long elements) =>
+        Activation<ReluActivation>.GatedForward("GatedRelu.Forward", device, h0, h1, y, elements);
 
     /// <summary>dh0 and dh1 from dy.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -51,22 +34,6 @@ public static partial class GatedRelu
     /// <param name="elements">rows * F, 0 or more.</param>
     /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
     /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
-    public static void Backward(ComputeDevice device, Tensor h0, Tensor h1, Tensor dy, Tensor dh0, Tensor dh1, long elements)
-    {
-        const string Op = "GatedRelu.Backward";
-        Require.Shape(Op, device, h0, nameof(h0), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, h1, nameof(h1), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, dh0, nameof(dh0), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, dh1, nameof(dh1), DType.F32, "[elements]", elements);
-        using OpScope trace = OpTrace.Enter(Op, elements);
-        switch (device)
-        {
-            case CpuDevice cpu: CpuActivation<ReluActivation>.GatedBackward(cpu, h0, h1, dy, dh0, dh1); break;
-#if ILGPU
-            case IlgpuDevice gpu: GpuActivation<ReluActivation>.GatedBackward(gpu, h0, h1, dy, dh0, dh1); break;
-#endif
-            default: throw Require.NoKernel(Op, device);
-        }
-    }
+    public static void Backward(ComputeDevice device, Tensor h0, Tensor h1, Tensor dy, Tensor dh0, Tensor dh1, long elements) =>
+        Activation<ReluActivation>.GatedBackward("GatedRelu.Backward", device, h0, h1, dy, dh0, dh1, elements);
 }

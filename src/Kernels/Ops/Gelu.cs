@@ -1,9 +1,6 @@
 // GELU of an ungated feed-forward layer. The exact (erf) form is another function and not here.
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
-#if ILGPU
-using IptNative.Kernels.Gpu;
-#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -23,21 +20,8 @@ public static partial class Gelu
     /// <param name="elements">Number of elements, 0 or more.</param>
     /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
     /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
-    public static void Forward(ComputeDevice device, Tensor x, Tensor y, long elements)
-    {
-        const string Op = "Gelu.Forward";
-        Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, y, nameof(y), DType.F32, "[elements]", elements);
-        using OpScope trace = OpTrace.Enter(Op, elements);
-        switch (device)
-        {
-            case CpuDevice cpu: CpuActivation<GeluTanh>.Forward(cpu, x, y); break;
-#if ILGPU
-            case IlgpuDevice gpu: GpuActivation<GeluTanh>.Forward(gpu, x, y); break;
-#endif
-            default: throw Require.NoKernel(Op, device);
-        }
-    }
+    public static void Forward(ComputeDevice device, Tensor x, Tensor y, long elements) =>
+        Activation<GeluTanh>.Forward("Gelu.Forward", device, x, y, elements);
 
     /// <summary>dx from dy.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -47,20 +31,6 @@ public static partial class Gelu
     /// <param name="elements">Number of elements, 0 or more.</param>
     /// <exception cref="ArgumentException">A tensor has another type, size or device.</exception>
     /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
-    public static void Backward(ComputeDevice device, Tensor x, Tensor dy, Tensor dx, long elements)
-    {
-        const string Op = "Gelu.Backward";
-        Require.Shape(Op, device, x, nameof(x), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[elements]", elements);
-        Require.Shape(Op, device, dx, nameof(dx), DType.F32, "[elements]", elements);
-        using OpScope trace = OpTrace.Enter(Op, elements);
-        switch (device)
-        {
-            case CpuDevice cpu: CpuActivation<GeluTanh>.Backward(cpu, x, dy, dx); break;
-#if ILGPU
-            case IlgpuDevice gpu: GpuActivation<GeluTanh>.Backward(gpu, x, dy, dx); break;
-#endif
-            default: throw Require.NoKernel(Op, device);
-        }
-    }
+    public static void Backward(ComputeDevice device, Tensor x, Tensor dy, Tensor dx, long elements) =>
+        Activation<GeluTanh>.Backward("Gelu.Backward", device, x, dy, dx, elements);
 }

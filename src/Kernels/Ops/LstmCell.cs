@@ -2,6 +2,9 @@
 using System.Runtime.CompilerServices;
 using IptNative.Kernels.Cpu;
 using IptNative.Kernels.Devices;
+#if ILGPU
+using IptNative.Kernels.Gpu;
+#endif
 
 namespace IptNative.Kernels.Ops;
 
@@ -14,7 +17,7 @@ namespace IptNative.Kernels.Ops;
 /// Numerics  sigmoid is 1 / (1 + e^-a), which neither cancels nor overflows to NaN; a few ulp an element.
 /// Source    Hochreiter and Schmidhuber 1997; PyTorch torch.nn.LSTM.
 /// </remarks>
-public static unsafe class LstmCell
+public static partial class LstmCell
 {
     /// <summary>Gates, cell and output from the gates' sums.</summary>
     /// <param name="device">Where the tensors lie.</param>
@@ -31,9 +34,14 @@ public static unsafe class LstmCell
         const string Op = "LstmCell.Forward";
         Check(Op, device, gates, previous, cell, rows, h);
         Require.Shape(Op, device, y, nameof(y), DType.F32, "[rows, h]", rows, h);
-        if (device is not CpuDevice cpu)
-            throw Require.NoKernel(Op, device);
-        CpuRows.Run(cpu, rows, 8 * h, new ForwardKernel { Gates = (float*)gates.Address, Previous = (float*)previous.Address, Cell = (float*)cell.Address, Y = (float*)y.Address, H = h });
+        switch (device)
+        {
+            case CpuDevice cpu: Cpu.Forward(cpu, gates, previous, cell, y, rows, h); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Forward(gpu, gates, previous, cell, y, rows, h); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
     }
 
     /// <summary>Gradients of the gates' sums and of the cell before.</summary>
@@ -55,18 +63,14 @@ public static unsafe class LstmCell
         Require.Shape(Op, device, dy, nameof(dy), DType.F32, "[rows, h]", rows, h);
         Require.Shape(Op, device, dcell, nameof(dcell), DType.F32, "[rows, h]", rows, h);
         Require.Shape(Op, device, dgates, nameof(dgates), DType.F32, "[rows, 4 h]", rows, 4, h);
-        if (device is not CpuDevice cpu)
-            throw Require.NoKernel(Op, device);
-        CpuRows.Run(cpu, rows, 16 * h, new BackwardKernel
+        switch (device)
         {
-            Gates = (float*)gates.Address,
-            Previous = (float*)previous.Address,
-            Cell = (float*)cell.Address,
-            Dy = (float*)dy.Address,
-            Dcell = (float*)dcell.Address,
-            Dgates = (float*)dgates.Address,
-            H = h,
-        });
+            case CpuDevice cpu: Cpu.Backward(cpu, gates, previous, cell, dy, dcell, dgates, rows, h); break;
+#if ILGPU
+            case IlgpuDevice gpu: Ilgpu.Backward(gpu, gates, previous, cell, dy, dcell, dgates, rows, h); break;
+#endif
+            default: throw Require.NoKernel(Op, device);
+        }
     }
 
     private static void Check(string op, ComputeDevice device, Tensor gates, Tensor previous, Tensor cell, long rows, long h)
@@ -79,83 +83,45 @@ public static unsafe class LstmCell
         Require.Shape(op, device, cell, nameof(cell), DType.F32, "[rows, h]", rows, h);
     }
 
+    // The formulas, once for a vector of a row's units and for a GPU's one.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Unit<V> Forward<V>(V input, V forget, V candidate, V output, V before)
+        where V : unmanaged, ISimd<V>
+    {
+        var u = default(Unit<V>);
+        u.I = Sigmoid(input);
+        u.F = Sigmoid(forget);
+        u.G = VectorMath.Tanh(candidate);
+        u.O = Sigmoid(output);
+        u.Cell = V.MultiplyAdd(u.F, before, u.I * u.G);
+        u.Y = u.O * VectorMath.Tanh(u.Cell);
+        return u;
+    }
+
+    // The gates' sums' gradients in the gates' places, the one of c' in the cell's; y has none.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Unit<V> Backward<V>(Unit<V> u, V before, V dy, V later)
+        where V : unmanaged, ISimd<V>
+    {
+        V one = V.Broadcast(1), tanh = VectorMath.Tanh(u.Cell);
+        // forward: y = o tanh(c), so: o (1 - t^2), as a product that does not cancel near 1.
+        V dcell = V.MultiplyAdd(dy * u.O, (one - tanh) * (one + tanh), later);
+        var d = default(Unit<V>);
+        d.I = dcell * u.G * u.I * (one - u.I);
+        d.F = dcell * before * u.F * (one - u.F);
+        d.G = dcell * u.I * ((one - u.G) * (one + u.G));
+        d.O = dy * tanh * u.O * (one - u.O);
+        d.Cell = dcell * u.F;
+        return d;
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static V Sigmoid<V>(V x)
         where V : unmanaged, ISimd<V> => V.Broadcast(1) / (V.Broadcast(1) + VectorMath.Exp(V.Broadcast(0) - x));
 
-    private struct ForwardKernel : IRowKernel
+    private struct Unit<V>
+        where V : unmanaged, ISimd<V>
     {
-        public float* Gates, Previous, Cell, Y;
-        public long H;
-
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        public readonly void Rows<V>(long first, long end)
-            where V : unmanaged, ISimd<V>
-        {
-            for (long row = first; row < end; row++)
-            {
-                long i = 0;
-                for (; i <= H - V.Lanes; i += V.Lanes)
-                    At<V>(row, i);
-                for (; i < H; i++)
-                    At<F32x1>(row, i);
-            }
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private readonly void At<V>(long row, long i)
-            where V : unmanaged, ISimd<V>
-        {
-            float* gate = Gates + row * 4 * H + i;
-            V input = Sigmoid(V.Load(gate)), forget = Sigmoid(V.Load(gate + H)), candidate = VectorMath.Tanh(V.Load(gate + 2 * H)), output = Sigmoid(V.Load(gate + 3 * H));
-            V before = Previous == null ? V.Broadcast(0) : V.Load(Previous + row * H + i);
-            V cell = V.MultiplyAdd(forget, before, input * candidate);
-            input.Store(gate);
-            forget.Store(gate + H);
-            candidate.Store(gate + 2 * H);
-            output.Store(gate + 3 * H);
-            cell.Store(Cell + row * H + i);
-            (output * VectorMath.Tanh(cell)).Store(Y + row * H + i);
-        }
-    }
-
-    private struct BackwardKernel : IRowKernel
-    {
-        public float* Gates, Previous, Cell, Dy, Dcell, Dgates;
-        public long H;
-
-        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        public readonly void Rows<V>(long first, long end)
-            where V : unmanaged, ISimd<V>
-        {
-            for (long row = first; row < end; row++)
-            {
-                long i = 0;
-                for (; i <= H - V.Lanes; i += V.Lanes)
-                    At<V>(row, i);
-                for (; i < H; i++)
-                    At<F32x1>(row, i);
-            }
-        }
-
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private readonly void At<V>(long row, long i)
-            where V : unmanaged, ISimd<V>
-        {
-            float* gate = Gates + row * 4 * H + i;
-            float* to = Dgates + row * 4 * H + i;
-            long at = row * H + i;
-            V one = V.Broadcast(1);
-            V input = V.Load(gate), forget = V.Load(gate + H), candidate = V.Load(gate + 2 * H), output = V.Load(gate + 3 * H);
-            V tanh = VectorMath.Tanh(V.Load(Cell + at)), dy = V.Load(Dy + at);
-            V before = Previous == null ? V.Broadcast(0) : V.Load(Previous + at);
-            // forward: y = o tanh(c), so: o (1 - t^2), as a product that does not cancel near 1.
-            V dcell = V.MultiplyAdd(dy * output, (one - tanh) * (one + tanh), V.Load(Dcell + at));
-            (dcell * candidate * input * (one - input)).Store(to);
-            (dcell * before * forget * (one - forget)).Store(to + H);
-            (dcell * input * ((one - candidate) * (one + candidate))).Store(to + 2 * H);
-            (dy * tanh * output * (one - output)).Store(to + 3 * H);
-            (dcell * forget).Store(Dcell + at);
-        }
+        public V I, F, G, O, Cell, Y;
     }
 }

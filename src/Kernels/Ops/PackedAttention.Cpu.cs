@@ -85,6 +85,9 @@ public static partial class PackedAttention
         // Floats of p^T that are kept until dk and dv are brought up to date: 128 KB, so with ds^T a quarter of L2.
         private const int BlockFloats = 32 * 1024;
 
+        /// <summary>Keys, or queries, that one sum goes over before the next is added to it.</summary>
+        public const int Steps = 256;
+
         // Panels by rows: keys along K; keys along K; K along keys.
         public readonly float* Key, Value, Across;
 
@@ -106,7 +109,7 @@ public static partial class PackedAttention
             int columns = TKernel.Columns;
             long paddedKeys = Panels.PaddedRows<TKernel>(keys), paddedK = Panels.PaddedRows<TKernel>(K);
             int panels = GemmBlocking.Pieces(queries, columns);
-            int atOnce = Math.Clamp(BlockFloats / columns / keys, 1, GemmBlocking.Kc / columns);
+            int atOnce = Math.Clamp(BlockFloats / columns / keys, 1, Steps / columns);
             BlockQueries = GemmBlocking.EvenPart(panels, GemmBlocking.Pieces(panels, atOnce), 1) * columns;
             long used = 0;
             Key = Take(start, ref used, paddedKeys * K);
@@ -268,9 +271,9 @@ public static partial class PackedAttention
         // result [K, width] = across [K, visible] times the panel.
         private void MixAcross(in Workspace<TKernel> space, float* panel, int width, int visible, int keys)
         {
-            for (int k0 = 0; k0 < visible; k0 += GemmBlocking.Kc)
+            for (int k0 = 0; k0 < visible; k0 += Workspace<TKernel>.Steps)
             {
-                int kc = Math.Min(GemmBlocking.Kc, visible - k0);
+                int kc = Math.Min(Workspace<TKernel>.Steps, visible - k0);
                 Panels.Multiply<TKernel>(K, width, kc, space.Across, keys, k0, panel + (long)k0 * width, space.Result, width, 1, k0 > 0);
             }
         }

@@ -28,6 +28,12 @@ public sealed record GradientOptions
     /// <summary>Where the weights are; streaming needs <see cref="ForwardEngine.Native"/>.</summary>
     public WeightResidence Weights { get; init; } = WeightResidence.Mapped;
 
+    /// <summary>Where both passes run; null: on the model's device. Any device but the CPU gets one copy of the weights and needs <see cref="ForwardEngine.Native"/>.</summary>
+    public ComputeDevice? Device { get; init; }
+
+    /// <summary>Waits for the device between the two passes, so that each one's seconds are its own; otherwise nothing waits before the losses are read. No matter on the CPU.</summary>
+    public bool TimesPasses { get; init; }
+
     /// <summary>Label smoothing and z-loss.</summary>
     public TokenLoss Loss { get; init; } = TokenLoss.Plain;
 }
@@ -37,27 +43,31 @@ public sealed record GradientOptions
 /// L = sum over groups g of w_g times the sum of g's token losses. A run that is one group with w_g = 1 / its tokens in the whole step has PyTorch's mean
 /// loss, however the step is cut into micro-batches and whatever stands beside it in the batch.
 /// Memory is taken for the largest batch seen and then used again: a step allocates nothing on the managed heap. Not thread-safe.
+/// On a device with memory of its own the weights, the tape and all gradients stay there; ids go there and token losses come back, once a pass.
 /// </remarks>
 public sealed unsafe class GradientPass : IDisposable
 {
     private readonly Checkpoint _checkpoint;
     private readonly FrozenT5 _model;
     private readonly GradientOptions _options;
+    private readonly ComputeDevice _device;
+    private readonly BlockWeights? _ownWeights;
     private readonly T5Layers _layers;
     private readonly T5Backward _backward;
     private readonly LossHead _head;
     private readonly PackedInputs _inputs;
     private readonly ITapedForward _forward;
-    private readonly GrowingBuffer _tokenWeights;
-    private readonly GrowingBuffer _losses;
+    private readonly StagedBuffer _tokenWeights;
+    private readonly StagedBuffer _losses;
     private readonly GrowingBuffer _ddecoder;
     private readonly GrowingBuffer _dencoder;
 
     /// <summary>Finds the weights; takes no memory yet but for resident ones.</summary>
     /// <param name="checkpoint">The model's weights; outlives this object.</param>
-    /// <param name="model">The same checkpoint's forward passes, whose device everything runs on; outlives this object.</param>
+    /// <param name="model">The same checkpoint's forward passes; outlives this object.</param>
     /// <param name="options">Settings.</param>
-    /// <exception cref="ArgumentException">Streamed weights and a forward pass in ONNX Runtime, which binds all of them at once.</exception>
+    /// <exception cref="ArgumentException">Settings that exclude each other: ONNX Runtime's forward pass, streamed weights, a spilled tape, a GPU.</exception>
+    /// <exception cref="InsufficientMemoryException">The device has no room for the weights.</exception>
     /// <exception cref="InvalidDataException">Weights to be streamed do not lie in their file as they are used.</exception>
     public GradientPass(Checkpoint checkpoint, FrozenT5 model, GradientOptions options)
     {
@@ -73,19 +83,38 @@ public sealed unsafe class GradientPass : IDisposable
         _checkpoint = checkpoint;
         _model = model;
         _options = options;
-        _layers = model.Layers;
-        if (options.Weights == WeightResidence.Resident)
+        _device = options.Device ?? model.Device;
+        if (_device is not CpuDevice)
+            RequireHostFree(_device, options);
+        if (ReferenceEquals(_device, model.Device))
+        {
+            _layers = model.Layers;
+        }
+        else
+        {
+            _ownWeights = new BlockWeights(_device, checkpoint);
+            try
+            {
+                _layers = new T5Layers(_ownWeights);
+            }
+            catch
+            {
+                _ownWeights.Dispose();
+                throw;
+            }
+        }
+        if (options.Weights == WeightResidence.Resident && _device is CpuDevice)
             _layers.Weights.ReadAll();
         // Generating, between two passes, streams as well then.
         _layers.Stream = options.Weights == WeightResidence.Streamed ? new WeightStream(checkpoint) : null;
         _backward = new T5Backward(_layers);
         _head = new LossHead(_layers);
-        _inputs = new PackedInputs(model.Device, model.Config);
+        _inputs = new PackedInputs(_device, model.Config);
         _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations, options.Tape, options.SpillFolder) : new RuntimeForward(model, options.Activations);
-        _tokenWeights = new GrowingBuffer(model.Device, DType.F64, "token weights");
-        _losses = new GrowingBuffer(model.Device, DType.F64, "token losses");
-        _ddecoder = new GrowingBuffer(model.Device, DType.F32, "decoder gradient");
-        _dencoder = new GrowingBuffer(model.Device, DType.F32, "encoder gradient");
+        _tokenWeights = new StagedBuffer(_device, DType.F64, "token weights");
+        _losses = new StagedBuffer(_device, DType.F64, "token losses");
+        _ddecoder = new GrowingBuffer(_device, DType.F32, "decoder gradient");
+        _dencoder = new GrowingBuffer(_device, DType.F32, "encoder gradient");
     }
 
     /// <summary>Seconds of the last pass up to the decoder's last block.</summary>
@@ -99,6 +128,9 @@ public sealed unsafe class GradientPass : IDisposable
 
     /// <summary>Decoder positions of the last batch.</summary>
     public int TargetRows => _inputs.Targets.Rows;
+
+    /// <summary>Bytes of weights that the device has a copy of; 0 on the CPU.</summary>
+    public long WeightBytes => _ownWeights?.CopiedBytes ?? 0;
 
     /// <summary>Bytes of activations, gradients and scratch held.</summary>
     public long Bytes => _forward.Bytes + _layers.Scratch.Bytes + _ddecoder.Bytes + _dencoder.Bytes;
@@ -156,7 +188,7 @@ public sealed unsafe class GradientPass : IDisposable
 
         void Look(string where, Tensor values)
         {
-            if (found is null && !AllFinite(values))
+            if (found is null && Reductions.FirstNonFinite(_device, values, values.Elements) >= 0)
                 found = where;
         }
     }
@@ -172,6 +204,10 @@ public sealed unsafe class GradientPass : IDisposable
         _inputs.Dispose();
         _head.Dispose();
         _layers.Stream = null;
+        if (_ownWeights is null)
+            return;
+        _layers.Dispose();
+        _ownWeights.Dispose();
     }
 
     private void Run(ITapedForward forward, T5Batch batch, PromptTable? prompts, ReadOnlySpan<int> groups, ReadOnlySpan<double> tokenWeights, Span<double> groupLoss, Tensor dprompts, Action<string, Tensor>? visit)
@@ -183,29 +219,23 @@ public sealed unsafe class GradientPass : IDisposable
         long begin = Stopwatch.GetTimestamp();
         _inputs.Set(batch, prompts);
         forward.Run(batch, prompts, _inputs);
+        if (_options.TimesPasses)
+            _device.Synchronize();
         ForwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
 
         begin = Stopwatch.GetTimestamp();
         int d = _model.Config.DModel, rows = _inputs.Targets.Rows;
         bool wanted = !dprompts.IsEmpty || visit is not null;
-        Tensor weights = _tokenWeights.Take(rows), losses = _losses.Take(rows);
         Tensor ddecoder = wanted ? _ddecoder.Take((long)rows * d) : default;
-        var weight = new Span<double>((double*)weights.Address, rows);
+        var weight = new Span<double>((double*)_tokenWeights.Take(rows), rows);
+        _losses.Take(rows);
         for (int b = 0; b < batch.Count; b++)
         {
             if ((uint)groups[b] >= (uint)tokenWeights.Length)
                 throw new ArgumentException($"GradientPass: example {b} is in group {groups[b]}, expected 0 to {tokenWeights.Length - 1}.", nameof(groups));
             weight.Slice(_inputs.Targets.Offset(b), _inputs.Targets.Length(b)).Fill(tokenWeights[groups[b]]);
         }
-        _head.Run(forward.Decoder.Last, _inputs.Labels, weights, losses, ddecoder, rows, _options.Loss);
-        var loss = new ReadOnlySpan<double>((double*)losses.Address, rows);
-        for (int b = 0; b < batch.Count; b++)
-        {
-            double sum = 0;
-            for (int i = _inputs.Targets.Offset(b); i < _inputs.Targets.Offset(b + 1); i++)
-                sum += loss[i];
-            groupLoss[groups[b]] += tokenWeights[groups[b]] * sum;
-        }
+        _head.Run(forward.Decoder.Last, _inputs.Labels, _tokenWeights.Send(), _losses.Tensor, ddecoder, rows, _options.Loss);
         if (wanted)
         {
             Tensor dencoder = _dencoder.Take((long)_inputs.Sources.Rows * d);
@@ -213,19 +243,28 @@ public sealed unsafe class GradientPass : IDisposable
             _backward.Run(forward.Decoder, _inputs.Targets, forward.Encoder, _inputs.Sources, forward.EncoderOutput, ddecoder, dencoder, visit);
             InputGradient = dencoder;
             if (!dprompts.IsEmpty && prompts is { Rows: > 0 })
-                PromptGather.BackwardPackedAccumulate(_model.Device, _inputs.Places, dencoder, dprompts, prompts.Rows, _inputs.PlaceCount, _inputs.Sources.Rows, d);
+                PromptGather.BackwardPackedAccumulate(_device, _inputs.Places, dencoder, dprompts, prompts.Rows, _inputs.PlaceCount, _inputs.Sources.Rows, d);
+        }
+        // The pass' only wait: everything was handed over before.
+        var loss = new ReadOnlySpan<double>((double*)_losses.Fetch(), rows);
+        for (int b = 0; b < batch.Count; b++)
+        {
+            double sum = 0;
+            for (int i = _inputs.Targets.Offset(b); i < _inputs.Targets.Offset(b + 1); i++)
+                sum += loss[i];
+            groupLoss[groups[b]] += tokenWeights[groups[b]] * sum;
         }
         BackwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
 
-    private static bool AllFinite(Tensor values)
+    // What the host's own memory, files and ONNX Runtime's CPU kernels are needed for.
+    private static void RequireHostFree(ComputeDevice device, GradientOptions options)
     {
-        var span = new ReadOnlySpan<float>((float*)values.Address, checked((int)values.Elements));
-        foreach (float value in span)
-        {
-            if (!float.IsFinite(value))
-                return false;
-        }
-        return true;
+        if (options.Forward != ForwardEngine.Native)
+            throw new ArgumentException($"training on {device.Name}: found a forward pass by ONNX Runtime, which computes on the CPU here, expected our own kernels. Use --forward native, or --device cpu.", nameof(options));
+        if (options.Weights == WeightResidence.Streamed)
+            throw new ArgumentException($"training on {device.Name}: found streamed weights, expected weights that the device holds. Use --weights auto with a smaller weight dtype (iptnative export --dtype int8), or --device cpu.", nameof(options));
+        if (options.SpillFolder is not null)
+            throw new ArgumentException($"training on {device.Name}: found a tape that is spilled to {options.SpillFolder}, expected one that the device holds. Leave 'spill' out and keep less: --activations blocks, a bf16 tape, smaller micro-batches; or use --device cpu.", nameof(options));
     }
 }

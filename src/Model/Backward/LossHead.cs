@@ -35,7 +35,7 @@ internal sealed class LossHead(T5Layers layers) : IDisposable
     /// <param name="options">Label smoothing and z-loss.</param>
     public void Run(Tensor x, Tensor labels, Tensor weights, Tensor loss, Tensor dx, int rows, TokenLoss options)
     {
-        CpuDevice device = layers.Device;
+        ComputeDevice device = layers.Device;
         int d = layers.Config.DModel, v = layers.Config.VocabSize;
         Tensor r = layers.Scratch.Take(Slot.InverseRms, rows);
         Tensor n = layers.Scratch.Take(Slot.Norm, (long)rows * d);

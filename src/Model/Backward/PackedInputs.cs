@@ -8,13 +8,13 @@ using IptNative.Model.Forward;
 
 namespace IptNative.Model.Backward;
 
-/// <summary>Lays a batch out row by row in memory that is used again at every step.</summary>
-internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : IDisposable
+/// <summary>Lays a batch out row by row in memory that is used again at every step, and hands it to the device.</summary>
+internal sealed unsafe class PackedInputs(ComputeDevice device, T5Config config) : IDisposable
 {
-    private readonly GrowingBuffer _ids = new(device, DType.I32, "input ids");
-    private readonly GrowingBuffer _places = new(device, DType.I32, "prompt places");
-    private readonly GrowingBuffer _targetIds = new(device, DType.I32, "decoder input ids");
-    private readonly GrowingBuffer _labels = new(device, DType.I32, "labels");
+    private readonly StagedBuffer _ids = new(device, DType.I32, "input ids");
+    private readonly StagedBuffer _places = new(device, DType.I32, "prompt places");
+    private readonly StagedBuffer _targetIds = new(device, DType.I32, "decoder input ids");
+    private readonly StagedBuffer _labels = new(device, DType.I32, "labels");
     private int[] _lengths = [];
 
     /// <summary>Where the encoder's examples lie, prompt rows included.</summary>
@@ -52,10 +52,11 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
         }
         Targets.Set(_lengths.AsSpan(0, examples));
 
-        TargetIds = _targetIds.Take(Targets.Rows);
-        Labels = _labels.Take(Targets.Rows);
+        int* targetIds = (int*)_targetIds.Take(Targets.Rows), labels = (int*)_labels.Take(Targets.Rows);
         for (int b = 0; b < examples; b++)
-            SetTarget(batch, b);
+            SetTarget(batch, b, targetIds, labels);
+        TargetIds = _targetIds.Send();
+        Labels = _labels.Send();
     }
 
     /// <summary>Takes what the encoder reads of a batch; labels are not looked at.</summary>
@@ -69,12 +70,13 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
         for (int b = 0; b < examples; b++)
             _lengths[b] = PromptPlaces.Length(batch, prompts, b);
         Sources.Set(_lengths.AsSpan(0, examples));
-        Ids = _ids.Take(Sources.Rows);
+        int* ids = (int*)_ids.Take(Sources.Rows);
         PlaceCount = PromptPlaces.Count(batch);
-        Places = _places.Take((long)PlaceCount * PromptGather.PlaceWidth);
-        int* place = (int*)Places.Address;
+        int* place = (int*)_places.Take((long)PlaceCount * PromptGather.PlaceWidth);
         for (int b = 0; b < examples; b++)
-            place = PromptPlaces.Lay(batch, prompts, b, new Span<int>((int*)Ids.Address + Sources.Offset(b), Sources.Length(b)), Sources.Offset(b), place, config);
+            place = PromptPlaces.Lay(batch, prompts, b, new Span<int>(ids + Sources.Offset(b), Sources.Length(b)), Sources.Offset(b), place, config);
+        Ids = _ids.Send();
+        Places = _places.Send();
     }
 
     public void Dispose()
@@ -87,11 +89,11 @@ internal sealed unsafe class PackedInputs(CpuDevice device, T5Config config) : I
 
     private static ReadOnlySpan<int> Counted(ReadOnlySpan<int> labels) => labels[..(labels.LastIndexOfAnyExcept(T5Batch.Ignore) + 1)];
 
-    private void SetTarget(T5Batch batch, int b)
+    private void SetTarget(T5Batch batch, int b, int* targetIds, int* rows)
     {
         ReadOnlySpan<int> labels = Counted(batch.Labels(b));
         BatchChecks.RequireIds(labels, b, "label", config, T5Batch.Ignore);
-        labels.CopyTo(new Span<int>((int*)Labels.Address + Targets.Offset(b), labels.Length));
-        InputAssembler.ShiftRight(labels, new Span<int>((int*)TargetIds.Address + Targets.Offset(b), labels.Length), config);
+        labels.CopyTo(new Span<int>(rows + Targets.Offset(b), labels.Length));
+        InputAssembler.ShiftRight(labels, new Span<int>(targetIds + Targets.Offset(b), labels.Length), config);
     }
 }

@@ -26,7 +26,7 @@ internal sealed class T5Backward(T5Layers layers)
     /// <param name="visit">Called after each sublayer with its HF path and the gradient of its input; null normally.</param>
     public void Run(StackTape decoder, RaggedRows targets, StackTape encoder, RaggedRows sources, Tensor encoderOutput, Tensor ddecoder, Tensor dencoder, Action<string, Tensor>? visit = null)
     {
-        CpuDevice device = layers.Device;
+        ComputeDevice device = layers.Device;
         BlockScratch scratch = layers.Scratch;
         Elementwise.Fill(device, dencoder, dencoder.Elements, 0);
         for (int i = layers.Decoder.Length - 1; i >= 0; i--)

@@ -1,4 +1,5 @@
 // A checkpoint's weights as tensors of a device. On the CPU they are the mapped bytes themselves; nothing is copied but the norms of a narrow checkpoint.
+// Any other device has one copy of its own (DeviceWeights).
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
@@ -11,18 +12,23 @@ namespace IptNative.Model.Blocks;
 internal sealed class BlockWeights : IDisposable
 {
     private readonly Checkpoint _checkpoint;
+    private readonly DeviceWeights? _copies;
     private readonly List<DeviceBuffer> _widened = [];
 
-    /// <summary>Looks at a checkpoint's weights from the CPU.</summary>
+    /// <summary>Looks at a checkpoint's weights from a device.</summary>
     /// <param name="device">Where ops run.</param>
     /// <param name="checkpoint">Outlives this object.</param>
-    public BlockWeights(CpuDevice device, Checkpoint checkpoint)
+    public BlockWeights(ComputeDevice device, Checkpoint checkpoint)
     {
         Device = device;
+        _copies = device is CpuDevice ? null : new DeviceWeights(device, checkpoint);
         _checkpoint = checkpoint;
     }
 
-    public CpuDevice Device { get; }
+    public ComputeDevice Device { get; }
+
+    /// <summary>Bytes of weights that the device has a copy of; 0 on the CPU.</summary>
+    public long CopiedBytes => _copies?.Bytes ?? 0;
 
     public T5Config Config => _checkpoint.Config;
 
@@ -30,6 +36,8 @@ internal sealed class BlockWeights : IDisposable
     /// <param name="name">HF path.</param>
     public Tensor Matrix(string name)
     {
+        if (_copies is not null)
+            return _copies.Of(name);
         Weight weight = _checkpoint[name];
         return new Tensor(Device, weight.Address, weight.DType, weight.Shape.Elements) { Scales = weight.Scales };
     }
@@ -63,5 +71,6 @@ internal sealed class BlockWeights : IDisposable
     {
         foreach (DeviceBuffer buffer in _widened)
             buffer.Dispose();
+        _copies?.Dispose();
     }
 }

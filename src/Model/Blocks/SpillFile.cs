@@ -48,11 +48,8 @@ internal sealed unsafe class SpillFile(string folder) : IDisposable
     /// <param name="needed">Bytes.</param>
     /// <param name="free">Bytes.</param>
     /// <exception cref="IOException">Too little is free.</exception>
-    internal static void RequireFreeSpace(string folder, long needed, long free)
-    {
-        if (free < needed)
-            throw new IOException($"{folder}: spilling the activation tape needs {needed >> 20} MiB, the disk has {free >> 20} MiB free. Free some space, choose a folder on another disk, or keep less: --activations blocks.");
-    }
+    internal static void RequireFreeSpace(string folder, long needed, long free) =>
+        DiskSpace.Require(folder, "spilling the activation tape", needed, free, "choose a folder on another disk, or keep less: --activations blocks.");
 
     public void Dispose() => Release();
 

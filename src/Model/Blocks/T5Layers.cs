@@ -37,7 +37,7 @@ internal sealed class T5Layers : IDisposable
 
     public BlockWeights Weights { get; }
 
-    public CpuDevice Device => Weights.Device;
+    public ComputeDevice Device => Weights.Device;
 
     public T5Config Config => Weights.Config;
 

@@ -130,7 +130,7 @@ internal sealed unsafe class SlotDecoder : IStepDecoder
 
     public int Rows => _rows.Count;
 
-    private CpuDevice Device => _weights.Device;
+    private CpuDevice Device => (CpuDevice)_weights.Device; // made with one
 
     /// <summary>Encodes a batch and adds a row for each of its examples, behind the rows that are there.</summary>
     /// <param name="batch">The examples.</param>

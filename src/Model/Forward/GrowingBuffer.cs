@@ -1,11 +1,11 @@
-// Host memory that grows to the largest batch seen and is then used again. Contents are lost when it grows.
+// Memory of a device that grows to the largest batch seen and is then used again. Contents are lost when it grows.
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 
 namespace IptNative.Model.Forward;
 
 /// <summary>One reusable piece of device memory.</summary>
-internal sealed class GrowingBuffer(CpuDevice device, DType type, string purpose) : IDisposable
+internal sealed class GrowingBuffer(ComputeDevice device, DType type, string purpose) : IDisposable
 {
     private DeviceBuffer? _buffer;
     private long _elements;

@@ -19,6 +19,7 @@ internal sealed unsafe class InputAssembler : IDisposable
     private readonly GrowingBuffer _targetIds;
     private readonly GrowingBuffer _targetEmbeds;
     private readonly GrowingBuffer _labels;
+    private readonly GrowingBuffer _prompts;
 
     public InputAssembler(CpuDevice device, T5Config config, Tensor shared)
     {
@@ -32,6 +33,7 @@ internal sealed unsafe class InputAssembler : IDisposable
         _targetIds = new GrowingBuffer(device, DType.I32, "decoder input ids");
         _targetEmbeds = new GrowingBuffer(device, DType.F32, "decoder input embeddings");
         _labels = new GrowingBuffer(device, DType.I32, "labels");
+        _prompts = new GrowingBuffer(device, DType.F32, "prompts of another device");
     }
 
     /// <summary>Inputs of the encoder, padded to the longest example. Padding holds the pad token's embedding, as in HF; no result reads it.</summary>
@@ -59,7 +61,7 @@ internal sealed unsafe class InputAssembler : IDisposable
         EmbeddingGather.Forward(_device, _shared, ids, embeds, (long)B * S, _config.VocabSize, _config.DModel);
         // The padded batch as one run of rows: an example may have several stretches.
         if (prompts is { Rows: > 0 })
-            PromptGather.ForwardPacked(_device, prompts.Values, places, embeds, prompts.Rows, stretches, (long)B * S, _config.DModel);
+            PromptGather.ForwardPacked(_device, Here(prompts), places, embeds, prompts.Rows, stretches, (long)B * S, _config.DModel);
         return (embeds, mask, places, S);
     }
 
@@ -94,9 +96,19 @@ internal sealed unsafe class InputAssembler : IDisposable
             inputs[t] = labels[t - 1] == T5Batch.Ignore ? config.PadTokenId : labels[t - 1];
     }
 
+    // Prompts that are tuned on a GPU are answered with here: a few MB come over for each batch.
+    private Tensor Here(PromptTable prompts)
+    {
+        if (ReferenceEquals(prompts.Values.Device, _device) || prompts.Values.Device is CpuDevice)
+            return prompts.Values;
+        Tensor here = _prompts.Take(prompts.Values.Elements);
+        prompts.Values.CopyTo(new Span<float>((void*)here.Address, checked((int)here.Elements)));
+        return here;
+    }
+
     public void Dispose()
     {
-        foreach (GrowingBuffer buffer in (ReadOnlySpan<GrowingBuffer>)[_sourceIds, _places, _mask, _sourceEmbeds, _targetIds, _targetEmbeds, _labels])
+        foreach (GrowingBuffer buffer in (ReadOnlySpan<GrowingBuffer>)[_sourceIds, _places, _mask, _sourceEmbeds, _targetIds, _targetEmbeds, _labels, _prompts])
             buffer.Dispose();
     }
 }

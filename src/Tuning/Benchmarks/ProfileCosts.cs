@@ -72,6 +72,9 @@ internal static class ProfileCosts
             "SquaredError.Forward" => new(shape, 8 * rows, 3 * rows),
             "SquaredError.BackwardAccumulate" => new(shape, 16 * rows, 3 * rows),
             "GramMatrix.Run" => new(shape, 4 * rows, a * rows),
+            // Gates in and out, cells and outputs; three sigmoids and two tanhs a unit, backward one.
+            "LstmCell.Forward" => new(shape, 44 * rows, (5 * Transcendental + 10) * rows),
+            "LstmCell.Backward" => new(shape, 52 * rows, (Transcendental + 25) * rows),
             "Reductions.Sum" or "Reductions.SumOfSquares" or "Reductions.Dot" or "Reductions.MaxAbs" or "Reductions.FirstNonFinite" => new(shape, 4 * a, 2 * a),
             _ => null,
         };

@@ -1,4 +1,5 @@
 // What a profile found: ceilings, a row for each op and shape, the step's shares, one step's events. Numbers only; how they are shown: ProfileTimeline, the CLI.
+using IptNative.Kernels.Devices;
 using IptNative.Tuning.Memory;
 
 namespace IptNative.Tuning.Benchmarks;
@@ -56,10 +57,10 @@ public sealed record ProfileResult
     /// <summary>The settings.</summary>
     public required MemoryPlan Plan { get; init; }
 
-    /// <summary>The device: cpu.</summary>
+    /// <summary>The device: cpu, cuda:0.</summary>
     public required string Device { get; init; }
 
-    /// <summary>Threads that compute.</summary>
+    /// <summary>The CPU's threads that compute; 0 on another device.</summary>
     public required int Threads { get; init; }
 
     /// <summary>The yardsticks.</summary>
@@ -79,6 +80,9 @@ public sealed record ProfileResult
 
     /// <summary>The matrix products.</summary>
     public required ProfileProducts Products { get; init; }
+
+    /// <summary>The step's products by NVIDIA's library and by our kernels, where that was asked for.</summary>
+    public IReadOnlyList<ProductMeasurement> ProductChoices { get; init; } = [];
 
     /// <summary>The step nearest to the median, in order of beginning.</summary>
     public required IReadOnlyList<ProfileBar> Timeline { get; init; }

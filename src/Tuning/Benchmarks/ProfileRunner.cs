@@ -1,6 +1,7 @@
 // `profile`: steps with a recorder listening, every op at the shapes that the step gives it, held against the device's measured ceilings.
 // Deliberately inside the step and not one by one: an op's speed depends on what the one before it left in the caches.
 using System.Diagnostics;
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
@@ -22,31 +23,41 @@ public static class ProfileRunner
     /// <param name="options">What is computed; its shape is used where no folder is given.</param>
     /// <param name="modelFolder">A checkpoint; null: random weights of the shape, removed afterwards.</param>
     /// <param name="cancel">Stops between two steps.</param>
+    /// <param name="device">Where the steps run; null: on the CPU's threads that the options name.</param>
+    /// <param name="measureProducts">Time the step's products by the library and by our kernels, too; needs a device that has both.</param>
     /// <returns>The rows and one step's timeline.</returns>
     /// <exception cref="ArgumentException">An unknown shape or an impossible number.</exception>
     /// <exception cref="InvalidDataException">The checkpoint cannot be read.</exception>
     /// <exception cref="IOException">No room for the weights.</exception>
-    public static ProfileResult Run(StepBenchmarkOptions options, string? modelFolder, CancellationToken cancel)
+    /// <exception cref="InsufficientMemoryException">The step does not fit onto the device.</exception>
+    public static ProfileResult Run(StepBenchmarkOptions options, string? modelFolder, CancellationToken cancel, ComputeDevice? device = null, bool measureProducts = false)
     {
         ArgumentNullException.ThrowIfNull(options);
         StepRig.Check("profile", options);
-        if (modelFolder is null)
+        // Before minutes are spent.
+        if (measureProducts && (device is null || !ProductTuning.HasChoice(device)))
+            throw new NotSupportedException($"profile --products: found {device?.Name ?? "cpu"}, which has one way to multiply, expected a GPU with cuBLAS: --device cuda. See 'iptnative doctor'.");
+        return StepBenchmark.On(device, options, used =>
         {
-            T5Config config = T5Shapes.Named(options.Shape);
-            MemoryPlan plan = StepBenchmark.Plan(options, config);
-            return StepBenchmark.OnRandomWeights(options, config, checkpoint => Record(options, plan, checkpoint, $"T5 v1.1 {options.Shape}", cancel), cancel);
-        }
-        using Checkpoint checkpoint = Checkpoint.Open(modelFolder);
-        return Record(options, StepBenchmark.Plan(options, StoredWeights.Of(checkpoint)), checkpoint, modelFolder, cancel);
+            if (modelFolder is null)
+            {
+                T5Config config = T5Shapes.Named(options.Shape);
+                MemoryPlan plan = StepBenchmark.Plan(options, config, used);
+                return StepBenchmark.OnRandomWeights(options, config, checkpoint => Record(options, plan, checkpoint, $"T5 v1.1 {options.Shape}", used, measureProducts, cancel), cancel);
+            }
+            using Checkpoint checkpoint = Checkpoint.Open(modelFolder);
+            return Record(options, StepBenchmark.Plan(options, StoredWeights.Of(checkpoint), used), checkpoint, modelFolder, used, measureProducts, cancel);
+        });
     }
 
-    private static ProfileResult Record(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint, string model, CancellationToken cancel)
+    private static ProfileResult Record(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint, string model, ComputeDevice device, bool measureProducts, CancellationToken cancel)
     {
-        using var rig = new StepRig(options, plan, checkpoint);
+        using var rig = new StepRig(options, plan, checkpoint, device);
         for (int i = 0; i < WarmUp; i++)
             rig.Step();
-        var ceilings = ProfileCeilings.Measure(rig.Device, cancel);
-        var recorder = new OpRecorder(rig.Device);
+        DType weights = checkpoint[T5Parameters.Of(checkpoint.Config).First(p => p.Shape.Rank == 2 && p.Name != T5Parameters.Shared).Name].DType;
+        var ceilings = ProfileCeilings.Measure(device, weights, cancel);
+        using var recorder = new OpRecorder(rig.Device);
         var calls = new Dictionary<(string Op, string Shape), Calls>();
         var timelines = new List<List<ProfileBar>>();
         double[] recorded = new double[options.Steps], unrecorded = new double[options.Steps], peaks = new double[options.Steps];
@@ -80,7 +91,7 @@ public static class ProfileRunner
         }
 
         // Once more: the best of a busy machine comes seldom.
-        ceilings = ceilings.Best(ProfileCeilings.Measure(rig.Device, cancel)) with { FmaFlopsPerSecond = Percentile(peaks, 0.5) };
+        ceilings = ceilings.Best(ProfileCeilings.Measure(device, weights, cancel)) with { FmaFlopsPerSecond = Percentile(peaks, 0.5) };
 
         double total = recorded.Sum();
         bool bf16 = options.Compute == ComputeType.BF16;
@@ -95,7 +106,7 @@ public static class ProfileRunner
             Model = model,
             Plan = plan,
             Device = rig.Device.Name,
-            Threads = rig.Device.Pool.Workers,
+            Threads = (device as CpuDevice)?.Pool.Workers ?? 0,
             Ceilings = ceilings,
             StepSeconds = median,
             UnrecordedSeconds = Percentile(unrecorded, 0.5),
@@ -106,7 +117,20 @@ public static class ProfileRunner
                 productSeconds > 0 ? productFlops / productSeconds * 1e-9 : 0,
                 1e-9 * (bf16 && ceilings.BF16FlopsPerSecond > 0 ? ceilings.BF16FlopsPerSecond : ceilings.FmaFlopsPerSecond)),
             Timeline = timelines[typical],
+            ProductChoices = measureProducts ? ProductTuning.Measure(device, Shapes(recorder.Events, weights, options.Compute), cancel) : [],
         };
+    }
+
+    // The step's products, each shape once; codes with scales are never the library's.
+    private static List<ProductShape> Shapes(ReadOnlySpan<OpEvent> events, DType weights, ComputeType compute)
+    {
+        var shapes = new HashSet<ProductShape>();
+        foreach (ref readonly OpEvent e in events)
+        {
+            if (ProfileCosts.IsProduct(e.Name) && Math.Abs(e.Detail) is var bits and >= 16)
+                shapes.Add(new ProductShape((int)e.D0, (int)e.D1, (int)e.D2, (int)e.D3, e.Name.Contains("A^T", StringComparison.Ordinal), e.Name.Contains("B^T", StringComparison.Ordinal), bits == 32 ? DType.F32 : weights is DType.F16 ? DType.F16 : DType.BF16, compute));
+        }
+        return [.. shapes];
     }
 
     /// <summary>The calls of one op at one shape.</summary>

@@ -74,7 +74,7 @@ public sealed record StepBenchmarkOptions
 /// <param name="OptimizerSeconds">Adafactor.</param>
 /// <param name="CpuSeconds">Whole step, processor time of all threads: on a shared machine it leaves out waiting for others, but not for memory.</param>
 /// <param name="Gflop">10^9 operations of the floor: forward and input gradient, recomputing not counted.</param>
-/// <param name="FmaPeak">10^9 operations a second that the cores reach on registers alone: the median of measurements between the steps.</param>
+/// <param name="FmaPeak">10^9 operations a second that the device's cores reach on registers alone: the median of measurements between the steps.</param>
 /// <param name="PeakBytes">Largest resident memory of the process, mapped weights included.</param>
 /// <param name="AllocatedBytes">Managed bytes allocated by the last step on the calling thread.</param>
 /// <param name="Loss">Of the last step.</param>
@@ -82,6 +82,12 @@ public sealed record StepBenchmarkResult(
     StepBenchmarkOptions Options, MemoryPlan Plan, double StepSeconds, double ForwardSeconds, double BackwardSeconds, double OptimizerSeconds, double CpuSeconds,
     double Gflop, double FmaPeak, long PeakBytes, long AllocatedBytes, double Loss)
 {
+    /// <summary>Where the step ran: cpu, cuda:0.</summary>
+    public string Device { get; init; } = "cpu";
+
+    /// <summary>Most bytes taken from the device at once; 0 on the CPU.</summary>
+    public long DevicePeakBytes { get; init; }
+
     /// <summary>10^9 operations a second over the whole step.</summary>
     public double GflopPerSecond => Gflop / StepSeconds;
 }
@@ -92,18 +98,31 @@ public static class StepBenchmark
     /// <summary>Makes a random checkpoint, takes the steps and removes the checkpoint.</summary>
     /// <param name="options">What to time.</param>
     /// <param name="cancel">Stops between two steps.</param>
+    /// <param name="device">Where the step runs; null: on the CPU's threads that the options name.</param>
     /// <returns>The medians.</returns>
     /// <exception cref="ArgumentException">An unknown shape or an impossible number.</exception>
-    /// <exception cref="InsufficientMemoryException">The step does not fit into the budget.</exception>
+    /// <exception cref="InsufficientMemoryException">The step does not fit into the budget, or onto the device.</exception>
     /// <exception cref="IOException">No room for the weights.</exception>
-    public static StepBenchmarkResult Run(StepBenchmarkOptions options, CancellationToken cancel)
+    public static StepBenchmarkResult Run(StepBenchmarkOptions options, CancellationToken cancel, ComputeDevice? device = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         StepRig.Check("bench step", options);
         T5Config config = T5Shapes.Named(options.Shape);
-        // Before any byte is written: a budget that cannot be kept is refused at once.
-        MemoryPlan plan = Plan(options, config);
-        return OnRandomWeights(options, config, checkpoint => Time(options, plan, checkpoint, cancel), cancel);
+        return On(device, options, used =>
+        {
+            // Before any byte is written: a budget that cannot be kept is refused at once.
+            MemoryPlan plan = Plan(options, config, used);
+            return OnRandomWeights(options, config, checkpoint => Time(options, plan, checkpoint, used, cancel), cancel);
+        });
+    }
+
+    /// <summary>Does something on the device that was given, or else on the CPU.</summary>
+    internal static T On<T>(ComputeDevice? device, StepBenchmarkOptions options, Func<ComputeDevice, T> work)
+    {
+        if (device is not null)
+            return work(device);
+        using var cpu = new CpuDevice(options.Threads, options.Compute);
+        return work(cpu);
     }
 
     /// <summary>Makes a random checkpoint, does something with it and removes it.</summary>
@@ -131,17 +150,19 @@ public static class StepBenchmark
     /// <summary>The settings of a step and the memory that they will take.</summary>
     /// <param name="options">What to time.</param>
     /// <param name="config">The shape.</param>
+    /// <param name="device">Where the step runs; null: on the CPU.</param>
     /// <returns>The plan.</returns>
-    /// <exception cref="InsufficientMemoryException">Nothing fits into the budget; the message names the smallest change that does.</exception>
-    public static MemoryPlan Plan(StepBenchmarkOptions options, T5Config config)
+    /// <exception cref="InsufficientMemoryException">Nothing fits into the budget, or onto the device; the message names the smallest change that does.</exception>
+    public static MemoryPlan Plan(StepBenchmarkOptions options, T5Config config, ComputeDevice? device = null)
     {
         ArgumentNullException.ThrowIfNull(options);
-        return Plan(options, StoredWeights.Of(config, options.DType));
+        return Plan(options, StoredWeights.Of(config, options.DType), device);
     }
 
-    internal static MemoryPlan Plan(StepBenchmarkOptions options, StoredWeights weights)
+    internal static MemoryPlan Plan(StepBenchmarkOptions options, StoredWeights weights, ComputeDevice? device = null)
     {
-        WeightResidence residence = options.Weights ?? WeightResidence.Mapped;
+        bool host = device is null or CpuDevice;
+        WeightResidence residence = options.Weights ?? (host ? WeightResidence.Mapped : WeightResidence.Resident);
         var request = new MemoryRequest
         {
             Weights = weights,
@@ -156,15 +177,20 @@ public static class StepBenchmark
             LookedUp = (long)options.Batch * (options.Source + options.Target),
             PromptRows = options.Prompt,
             Threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads,
+            Device = host ? null : device!.Name,
+            Compute = options.Compute,
         };
+        // A device's memory ends where it ends: nothing is swapped. What the user has said stands; the rest is chosen.
+        if (!host && MemoryPlanner.DeviceBudget(device!, options.MemoryBudget) is { } room)
+            return MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations ?? (options.MemoryBudget is null ? Activations.Full : null), residence, options.Forward, options.Batch), room);
         return options.MemoryBudget is { } budget
             ? MemoryPlanner.Fit(request, new MemoryFreedom(options.Activations, options.Weights, options.Forward, options.Batch), budget)
             : MemoryPlan.Of(request);
     }
 
-    private static StepBenchmarkResult Time(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint, CancellationToken cancel)
+    private static StepBenchmarkResult Time(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint, ComputeDevice device, CancellationToken cancel)
     {
-        using var rig = new StepRig(options, plan, checkpoint);
+        using var rig = new StepRig(options, plan, checkpoint, device);
         int steps = options.Steps;
         double[] whole = new double[steps], forward = new double[steps], backward = new double[steps], update = new double[steps], cpu = new double[steps], peak = new double[steps];
         long allocated = 0;
@@ -186,7 +212,11 @@ public static class StepBenchmark
         }
         process.Refresh();
         return new StepBenchmarkResult(options, plan, Median(whole), Median(forward), Median(backward), Median(update), Median(cpu),
-            rig.Flops * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, rig.Loss);
+            rig.Flops * 1e-9, Median(peak), process.PeakWorkingSet64, allocated, rig.Loss)
+        {
+            Device = device.Name,
+            DevicePeakBytes = device.PeakBytes,
+        };
     }
 
     private static TimeSpan CpuTime(Process process)

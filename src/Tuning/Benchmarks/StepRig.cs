@@ -36,13 +36,14 @@ internal sealed class StepRig : IDisposable
     /// <param name="options">What is computed.</param>
     /// <param name="plan">The settings.</param>
     /// <param name="checkpoint">The weights; outlives this object.</param>
-    public StepRig(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint)
+    /// <param name="device">Where the step runs; outlives this object.</param>
+    public StepRig(StepBenchmarkOptions options, MemoryPlan plan, Checkpoint checkpoint, ComputeDevice device)
     {
         T5Config config = checkpoint.Config;
         MemoryRequest settings = plan.Request;
-        Device = new CpuDevice(options.Threads, options.Compute);
-        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = Device, Threads = options.Threads, AllowSpinning = false });
-        _pass = new GradientPass(checkpoint, _model, new GradientOptions { Activations = settings.Activations, Tape = options.Tape, SpillFolder = options.SpillFolder, Forward = settings.Forward, Weights = settings.Residence });
+        Device = device;
+        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device as CpuDevice, Threads = options.Threads, AllowSpinning = false });
+        _pass = new GradientPass(checkpoint, _model, new GradientOptions { Device = device, TimesPasses = true, Activations = settings.Activations, Tape = options.Tape, SpillFolder = options.SpillFolder, Forward = settings.Forward, Weights = settings.Residence });
         long elements = (long)options.Prompt * config.DModel;
         _prompt = Device.Allocate(DType.F32, elements, "prompt");
         _gradient = Device.Allocate(DType.F32, elements, "prompt gradient");
@@ -75,7 +76,7 @@ internal sealed class StepRig : IDisposable
         }
     }
 
-    public CpuDevice Device { get; }
+    public ComputeDevice Device { get; }
 
     /// <summary>Operations of the floor: forward and input gradient, recomputing not counted.</summary>
     public double Flops { get; }
@@ -126,6 +127,7 @@ internal sealed class StepRig : IDisposable
         long begin = Stopwatch.GetTimestamp();
         using (OpTrace.Region(OptimizerRegion))
             _adafactor.Step(0.3);
+        Device.Synchronize();
         OptimizerSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
 
@@ -136,6 +138,5 @@ internal sealed class StepRig : IDisposable
         _prompt.Dispose();
         _pass.Dispose();
         _model.Dispose();
-        Device.Dispose();
     }
 }

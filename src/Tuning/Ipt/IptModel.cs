@@ -61,10 +61,10 @@ internal sealed class IptModel : IDisposable
 
     /// <summary>How a step of a batch is cut: as a stopped process cut it, or anew from the free memory.</summary>
     public StepPlan Plan(TrainingConfig training, TrainingState? state) =>
-        RunSettings.Plan(Checkpoint, Engine.Native, null, training.MicroBatchSize, state is not null && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
+        RunSettings.Plan(Checkpoint, Device, Engine.Native, null, training.MicroBatchSize, state is not null && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
 
     /// <summary>Forward and backward for one batch of jobs: native kernels, whose packed rows pad nothing where tasks of all lengths are mixed.</summary>
-    public GradientPass Pass(LossConfig loss, StepPlan plan) => RunSettings.Pass(Checkpoint, Frozen, loss, plan, _tape);
+    public GradientPass Pass(LossConfig loss, StepPlan plan) => RunSettings.Pass(Checkpoint, Frozen, Device, loss, plan, _tape);
 
     /// <summary>A split of a sample as tokens, cut as a method's section says.</summary>
     public EncodedExamples Encode(TaskSample sample, string split, TrainingConfig training, bool? taskPrefix = null)

@@ -42,7 +42,7 @@ internal sealed class MsfTraining : IDisposable
     private readonly PromptLoss _loss;
     private readonly Evaluator _evaluator;
     private readonly EvaluationOptions _evaluation;
-    private readonly CpuDevice _device;
+    private readonly ComputeDevice _device;
     private readonly MsfStep _step;
     private readonly MsfOrder _order;
     private readonly DeviceBuffer _trained, _batch, _star, _gradient;
@@ -62,7 +62,7 @@ internal sealed class MsfTraining : IDisposable
     /// <param name="evaluator">The model.</param>
     /// <param name="evaluation">How answers are generated.</param>
     /// <param name="device">The model's device.</param>
-    public MsfTraining(AutoencoderSubspace subspace, IReadOnlyList<MsfTask> tasks, MsfSection options, PromptLoss loss, Evaluator evaluator, EvaluationOptions evaluation, CpuDevice device)
+    public MsfTraining(AutoencoderSubspace subspace, IReadOnlyList<MsfTask> tasks, MsfSection options, PromptLoss loss, Evaluator evaluator, EvaluationOptions evaluation, ComputeDevice device)
     {
         (_subspace, _tasks, _options, _loss, _evaluator, _evaluation, _device) = (subspace, tasks, options, loss, evaluator, evaluation, device);
         _step = new MsfStep(subspace, new MsfObjective { Distillation = options.LanguageModelLoss, Reconstruction = options.ReconstructionLoss, Alpha = options.Alpha }, options.Optimizer.AdamW);

@@ -1,6 +1,7 @@
 // What a training step will hold, counted from the same sizes that the code allocates by, before anything is allocated. Deliberately not the choice of
 // settings (MemoryPlanner.cs).
 using IptNative.Kernels;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Config;
 
@@ -54,6 +55,12 @@ public sealed record MemoryRequest
     /// <summary>CPU threads.</summary>
     public int Threads { get; init; } = Environment.ProcessorCount;
 
+    /// <summary>The device that holds weights, tape and gradients in memory of its own, cuda:0; then only that memory is counted. Null: the host.</summary>
+    public string? Device { get; init; }
+
+    /// <summary>Precision of the products, which decides what a GPU's library needs copies of.</summary>
+    public ComputeType Compute { get; init; } = ComputeType.F32;
+
     /// <summary>.NET, the program's code and what is already held: tokenizer, data.</summary>
     public long RuntimeBytes { get; init; } = MemoryPlan.Runtime;
 }
@@ -73,6 +80,9 @@ public sealed class MemoryPlan
 {
     /// <summary>.NET and the program's code after a step: measured 60 to 66 MB on Linux x64.</summary>
     public const long Runtime = 64_000_000;
+
+    // A GPU's compiled kernels and cuBLAS' workspace: room left for them, not measured.
+    private const long DeviceCode = 256_000_000;
 
     // ONNX Runtime's library, its two sessions and their graphs.
     private const long RuntimeLibrary = 45_000_000;
@@ -106,7 +116,8 @@ public sealed class MemoryPlan
     public static MemoryPlan Of(MemoryRequest request)
     {
         ArgumentNullException.ThrowIfNull(request);
-        var lines = new List<MemoryLine> { WeightLine(request) };
+        bool host = request.Device is null;
+        var lines = new List<MemoryLine> { host ? WeightLine(request) : new("weights", request.Weights.Bytes, $"copied to {request.Device}: {request.Weights.Formats}") };
         if (request.Forward == ForwardEngine.Ort && request.Weights.ExpandedBytes > 0)
             lines.Add(new("float32 copies", request.Weights.ExpandedBytes, "of narrower weights, which ONNX Runtime cannot read"));
         T5Config c = request.Weights.Config;
@@ -123,7 +134,15 @@ public sealed class MemoryPlan
         if (request.AnswerPositions > 0)
             lines.Add(new("answers", 4 * Answers(c, request), $"{request.AnswerTexts} texts at once, {request.AnswerPositions} source positions: keys and values, hidden states, logits"));
         lines.Add(new("prompts", 4 * 4 * request.PromptRows * c.DModel, "values, gradients, optimizer, best so far"));
-        lines.Add(new("program", request.RuntimeBytes + Workers(request), ".NET, code, packing memory"));
+        if (host)
+        {
+            lines.Add(new("program", request.RuntimeBytes + Workers(request), ".NET, code, packing memory"));
+        }
+        else
+        {
+            lines.Add(new("kernels' scratch", KernelScratch(request, rows, targets), "attention's context and sums, or a product's operand in another type"));
+            lines.Add(new("device code", DeviceCode, "compiled kernels and cuBLAS: an allowance"));
+        }
         return new MemoryPlan(request, lines);
     }
 
@@ -197,6 +216,15 @@ public sealed class MemoryPlan
         return floats;
     }
 
+    // Bytes. As PackedAttention's and cuBLAS' halves take them, one at a time: offsets, sums, context and dq; or the operand that has to change its type.
+    private static long KernelScratch(MemoryRequest request, long rows, long targets)
+    {
+        T5Config c = request.Weights.Config;
+        long most = Math.Max(rows, targets), attention = 4 * (2L * request.Examples + 2 + 2 * most * (c.NumHeads + c.InnerDim));
+        long activations = 2 * most * Math.Max(c.DFf, Math.Max(c.InnerDim, c.DModel)), matrix = 4L * c.VocabSize * c.DModel;
+        return Math.Max(attention, request.Compute == ComputeType.BF16 ? activations : request.Weights.ExpandedBytes > 0 && !request.Weights.IsQuantised ? matrix : 0);
+    }
+
     // Floats. Padded inputs, the whole position bias, attention's probabilities twice, and one sublayer in flight.
     private static long Arena(T5Config c, int examples, int source, long rows)
     {
@@ -220,6 +248,6 @@ public sealed class MemoryPlan
     private static long Workers(MemoryRequest request)
     {
         long keys = Math.Max(request.Source, request.Target), k = request.Weights.Config.DKv;
-        return 2_000_000 + request.Threads * (700_000 + 4 * (3 * keys * k + 128 * keys));
+        return 2_500_000 + request.Threads * (900_000 + 4 * (3 * keys * k + 128 * keys));
     }
 }

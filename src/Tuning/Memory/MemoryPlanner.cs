@@ -1,7 +1,9 @@
 // Which settings make a step fit into a given memory and are fastest there; what to change where none does. Nothing is allocated.
 using System.Globalization;
 using IptNative.Kernels;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
+using IptNative.Model.Checkpoints;
 
 namespace IptNative.Tuning.Memory;
 
@@ -53,6 +55,21 @@ public static class MemoryPlanner
         return best;
     }
 
+    /// <summary>Bytes that a plan may take on a device with memory of its own: what is free, or less where the user said so.</summary>
+    /// <param name="device">The device.</param>
+    /// <param name="budget">What the user said; null: nothing.</param>
+    /// <returns>Bytes; null where the device does not know.</returns>
+    public static long? DeviceBudget(ComputeDevice device, long? budget)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        return (device.FreeBytes, budget) switch
+        {
+            ({ } free, { } said) => Math.Min(free, said),
+            ({ } free, null) => free,
+            _ => budget,
+        };
+    }
+
     /// <summary>Whether a plan keeps a budget, with a tenth to spare.</summary>
     /// <param name="plan">The plan.</param>
     /// <param name="budget">Bytes.</param>
@@ -76,12 +93,13 @@ public static class MemoryPlanner
     {
         ArgumentNullException.ThrowIfNull(plan);
         MemoryRequest r = plan.Request;
-        return $"{Word(r.Residence)} weights, {Word(r.Forward)} forward, {Word(r.Activations)} activations{(r.Tape == DType.F32 ? "" : $" in {r.Tape.Name()}")}{(r.Spilled ? " on disk" : "")}, {r.Examples} {(r.Examples == 1 ? "example" : "examples")} at once: {ByteSize.Text(plan.Total)}";
+        return $"{(r.Device is null ? $"{Word(r.Residence)} weights" : $"weights on {r.Device}")}, {Word(r.Forward)} forward, {Word(r.Activations)} activations{(r.Tape == DType.F32 ? "" : $" in {r.Tape.Name()}")}{(r.Spilled ? " on disk" : "")}, {r.Examples} {(r.Examples == 1 ? "example" : "examples")} at once: {ByteSize.Text(plan.Total)}";
     }
 
     private static IEnumerable<MemoryPlan> Candidates(MemoryRequest request, MemoryFreedom free)
     {
-        foreach (WeightResidence residence in free.Residence is { } r ? [r] : (WeightResidence[])[WeightResidence.Mapped, WeightResidence.Streamed])
+        // A device with memory of its own holds all weights.
+        foreach (WeightResidence residence in free.Residence is { } r ? [r] : request.Device is null ? (WeightResidence[])[WeightResidence.Mapped, WeightResidence.Streamed] : [WeightResidence.Resident])
         {
             foreach (ForwardEngine engine in Engines(free, residence))
             {
@@ -119,6 +137,8 @@ public static class MemoryPlanner
     private static string Refusal(MemoryRequest request, MemoryFreedom free, long budget)
     {
         MemoryPlan least = Leanest(request, free);
+        if (request.Device is not null)
+            return DeviceRefusal(request, free, budget, least);
         string found = $"a step does not fit into {ByteSize.Text(budget)}: {Describe(least)} is the least that these settings allow, and a tenth is kept to spare.";
         // One change first, the one that costs least time; then all that can be changed.
         foreach ((string change, MemoryFreedom? freed) in ((string, MemoryFreedom?)[])
@@ -135,6 +155,25 @@ public static class MemoryPlanner
         MemoryPlan lean = Leanest(request, free with { Residence = WeightResidence.Streamed, Forward = ForwardEngine.Native, Activations = Activations.Blocks });
         string shape = request.Weights.IsQuantised ? "" : ", weights exported with --dtype int4";
         return string.Create(CultureInfo.InvariantCulture, $"{found} Smallest change that fits: --memory-budget {Math.Ceiling(Margin * (lean.Total + RunToRun) / 1e6)}MB ({Describe(lean)}); or shorter inputs{shape}.");
+    }
+
+    // Weights cannot be streamed there; what helps is to keep less, to round the tape, or narrower weights.
+    private static string DeviceRefusal(MemoryRequest request, MemoryFreedom free, long budget, MemoryPlan least)
+    {
+        string found = $"a step does not fit into {ByteSize.Text(budget)} of {request.Device}: {Describe(least)} is the least that these settings allow, and a tenth is kept to spare.";
+        var changes = new List<(string Change, MemoryRequest Request, MemoryFreedom Freed)>
+        {
+            ("--activations auto", request, free with { Activations = null }),
+            ("tape bf16", request with { Tape = DType.BF16 }, free with { Activations = null }),
+        };
+        foreach (DType format in (DType[])[DType.BF16, DType.I8, DType.U4])
+            changes.Add(($"weights exported with --dtype {WeightFormats.Name(format)}", request with { Weights = StoredWeights.Of(request.Weights.Config, format), Tape = DType.BF16 }, free with { Activations = null }));
+        foreach ((string change, MemoryRequest smaller, MemoryFreedom freed) in changes)
+        {
+            if ((smaller.Weights == request.Weights || smaller.Weights.Bytes < request.Weights.Bytes) && TryFit(smaller, freed, budget) is { } fits)
+                return $"{found} Smallest change that fits: {change} ({Describe(fits)}).";
+        }
+        return $"{found} Nothing smaller fits either: use shorter inputs, a device with more memory, or --device cpu, which can stream weights.";
     }
 
     private static string Word<T>(T value)

@@ -16,7 +16,7 @@ public sealed class EncodedPrompts : ITunedPrompts
     private readonly PromptEncoder[] _encoders;
 
     /// <summary>Makes an encoder for each run and its first prompt.</summary>
-    /// <param name="device">The model's device.</param>
+    /// <param name="device">Where steps are computed.</param>
     /// <param name="initial">What each run's virtual tokens start from.</param>
     /// <param name="seeds">Each run's, for its encoder's weights.</param>
     /// <param name="kind">LSTM and MLP, or MLP.</param>
@@ -24,7 +24,7 @@ public sealed class EncodedPrompts : ITunedPrompts
     /// <param name="layers">LSTM layers.</param>
     /// <exception cref="ArgumentException">There are no prompts, their widths differ, or a size is impossible.</exception>
     /// <exception cref="InsufficientMemoryException">The device has no room.</exception>
-    public EncodedPrompts(CpuDevice device, IReadOnlyList<Prompt> initial, IReadOnlyList<int> seeds, PromptEncoderKind kind, int hidden, int layers)
+    public EncodedPrompts(ComputeDevice device, IReadOnlyList<Prompt> initial, IReadOnlyList<int> seeds, PromptEncoderKind kind, int hidden, int layers)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(initial);

@@ -1,5 +1,4 @@
 // Prompts laid into device memory as one table. Deliberately not: which example reads which (T5Batch), how they are trained.
-using System.Runtime.InteropServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Forward;
@@ -12,10 +11,10 @@ public sealed class PromptMemory : IDisposable
     private readonly DeviceBuffer _memory;
 
     /// <summary>Lays prompts side by side, of different lengths too.</summary>
-    /// <param name="device">The model's device.</param>
+    /// <param name="device">Where they will lie: where steps are computed, or the model's.</param>
     /// <param name="prompts">At least one, all of one width; copied.</param>
     /// <exception cref="ArgumentException">There are no prompts, or their widths differ.</exception>
-    public PromptMemory(CpuDevice device, params IReadOnlyList<Prompt> prompts)
+    public PromptMemory(ComputeDevice device, params IReadOnlyList<Prompt> prompts)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(prompts);
@@ -30,7 +29,7 @@ public sealed class PromptMemory : IDisposable
         _memory = device.Allocate(DType.F32, prompts.Sum(p => (long)p.Values.Length), "prompts");
         Table = new PromptTable(_memory.Tensor, dModel, [.. prompts.Select(p => p.Length)]);
         for (int i = 0; i < prompts.Count; i++)
-            Marshal.Copy(prompts[i].Values, 0, Of(i).Address, prompts[i].Values.Length);
+            Of(i).CopyFrom<float>(prompts[i].Values);
     }
 
     /// <summary>The table: prompt i is the i-th that was given.</summary>
@@ -44,13 +43,7 @@ public sealed class PromptMemory : IDisposable
     /// <summary>Copies a prompt out.</summary>
     /// <param name="prompt">0 to Table.Count - 1.</param>
     /// <returns>What it is now.</returns>
-    public Prompt Read(int prompt)
-    {
-        Tensor part = Of(prompt);
-        float[] values = new float[part.Elements];
-        Marshal.Copy(part.Address, values, 0, values.Length);
-        return new Prompt(values, Table.Length(prompt), Table.DModel);
-    }
+    public Prompt Read(int prompt) => new(Of(prompt).ToArray<float>(), Table.Length(prompt), Table.DModel);
 
     /// <inheritdoc/>
     public void Dispose() => _memory.Dispose();

@@ -265,6 +265,11 @@ public sealed partial record RunConfig
             throw new ArgumentException("ist.subspace is missing, expected a subspace file: best/subspace.safetensors of a run with \"method\": \"msf\".");
         if (!DeviceName().IsMatch(Device))
             throw new ArgumentException($"device is \"{Device}\", expected auto, cpu, cuda or cuda:n.");
+        if (Device.StartsWith("cuda", StringComparison.Ordinal) && (Forward == ForwardEngine.Ort || Weights == WeightPlace.Streamed || Spill is not null))
+        {
+            string host = Forward == ForwardEngine.Ort ? "forward is ort, which computes on the CPU" : Spill is not null ? "spill names a folder for what the host cannot hold" : "weights is streamed, which only the host does";
+            throw new ArgumentException($"device is \"{Device}\" and {host}, expected none of it with a GPU. Leave it out, or set \"device\": \"cpu\".");
+        }
     }
 
     private void ValidateMsf()
@@ -303,7 +308,7 @@ public sealed partial record RunConfig
             Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps, batches, seeds."),
             Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
             Evaluation = v.Section("evaluation", Evaluation, (e, w) => e.Visit(w), "How answers are generated and scored."),
-            Device = v.Text("device", Device, "auto, cpu, cuda or cuda:n.", Affects.Rounding) ?? "cpu",
+            Device = v.Text("device", Device, "Where steps are computed: auto, cpu, cuda or cuda:n. Answers are generated on the CPU.", Affects.Rounding) ?? "cpu",
             Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
             Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
             Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),

@@ -16,9 +16,19 @@ internal static class SubspaceFile
     public static void Save(PromptSubspace subspace, string path)
     {
         SafetensorsWriter writer = new SafetensorsWriter().WithMetadata(HeaderKey, subspace.Header.ToJson());
-        foreach ((string name, TensorShape shape, Tensor value) in subspace.Tensors)
-            writer.Add(new Weight(name, value.DType, shape, value.Address, value.DType.ByteLength(value.Elements)));
-        writer.Save(path);
+        var here = new List<DeviceBuffer>();
+        using var cpu = new CpuDevice(1);
+        try
+        {
+            foreach ((string name, TensorShape shape, Tensor value) in subspace.Tensors)
+                writer.Add(new Weight(name, value.DType, shape, OnHost(cpu, value, name, here), value.DType.ByteLength(value.Elements)));
+            writer.Save(path);
+        }
+        finally
+        {
+            foreach (DeviceBuffer buffer in here)
+                buffer.Dispose();
+        }
     }
 
     /// <summary>Whether a file says itself what subspace it holds; IPT's own files do not.</summary>
@@ -74,15 +84,52 @@ internal static class SubspaceFile
         {
             if (weight.DType != DType.I32)
                 throw new InvalidDataException($"{file.Path}: tensor '{stored}' holds {weight.DType.Name()}, expected i32. Make the subspace again.");
-            value.CopyFrom<int>(new Tensor(device, weight.Address, DType.I32, value.Elements).ToArray<int>());
+            using var cpu = new CpuDevice(1);
+            value.CopyFrom<int>(new Tensor(cpu, weight.Address, DType.I32, value.Elements).ToArray<int>());
             return;
         }
         if (weight.DType is not (DType.F32 or DType.F16 or DType.BF16))
             throw new InvalidDataException($"{file.Path}: tensor '{stored}' holds {weight.DType.Name()}, expected f32, f16 or bf16.");
-        Conversion.ToF32(device, new Tensor(device, weight.Address, weight.DType, shape.Elements), value, shape.Elements);
+        Widen(device, weight, value);
         long bad = Reductions.FirstNonFinite(device, value, value.Elements);
         if (bad >= 0)
             throw new InvalidDataException($"{file.Path}: tensor '{stored}' {shape} has a NaN or infinity at element {bad}, expected finite numbers. The training that made it diverged: take an earlier file.");
+    }
+
+    // The file's numbers as float32 where the subspace computes.
+    private static void Widen(ComputeDevice device, in Weight weight, Tensor value)
+    {
+        if (device is CpuDevice)
+        {
+            Conversion.ToF32(device, new Tensor(device, weight.Address, weight.DType, value.Elements), value, value.Elements);
+            return;
+        }
+        using var cpu = new CpuDevice(1);
+        float[] chunk = new float[Math.Min(value.Elements, 1 << 16)];
+        using DeviceBuffer wide = cpu.Allocate(DType.F32, chunk.Length, "numbers of a subspace");
+        var stored = new Tensor(cpu, weight.Address, weight.DType, value.Elements);
+        for (long at = 0; at < value.Elements; at += chunk.Length)
+        {
+            int count = (int)Math.Min(chunk.Length, value.Elements - at);
+            Tensor part = wide.Tensor.Slice(0, count);
+            Conversion.ToF32(cpu, stored.Slice(at, count), part, count);
+            part.CopyTo<float>(chunk.AsSpan(0, count));
+            value.Slice(at, count).CopyFrom<float>(chunk.AsSpan(0, count));
+        }
+    }
+
+    // A tensor's bytes as the host sees them: its own, or a copy.
+    private static nint OnHost(CpuDevice cpu, Tensor value, string name, List<DeviceBuffer> copies)
+    {
+        if (value.Device is CpuDevice)
+            return value.Address;
+        DeviceBuffer copy = cpu.Allocate(value.DType, value.Elements, $"a copy of {name}, to be written");
+        copies.Add(copy);
+        if (value.DType == DType.F32)
+            copy.Tensor.CopyFrom<float>(value.ToArray<float>());
+        else
+            copy.Tensor.CopyFrom<int>(value.ToArray<int>());
+        return copy.Tensor.Address;
     }
 
     public static SortedDictionary<string, long> WithSeed(SubspaceHeader header, string what, long seed) => new(header.Seeds.ToDictionary(), StringComparer.Ordinal) { [what] = seed };

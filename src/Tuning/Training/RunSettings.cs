@@ -1,5 +1,6 @@
 // From a run's options to the settings of what carries them out. Deliberately without defaults of its own.
 using IptNative.Kernels;
+using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
@@ -28,19 +29,21 @@ internal static class RunSettings
     }
 
     /// <summary>How steps are cut where lengths differ from batch to batch: as remembered, or anew from the free memory.</summary>
-    public static StepPlan Plan(Checkpoint checkpoint, Engine engine, Activations? wanted, int microBatchSize, string? remembered)
+    public static StepPlan Plan(Checkpoint checkpoint, ComputeDevice device, Engine engine, Activations? wanted, int microBatchSize, string? remembered)
     {
-        var free = new MemoryFreedom(wanted, WeightResidence.Mapped, engine, int.MaxValue);
+        var free = new MemoryFreedom(wanted, device is CpuDevice ? WeightResidence.Mapped : WeightResidence.Resident, engine, int.MaxValue);
         if (remembered is not null && StepPlan.Remembered(remembered, free) is { } known)
             return known;
         // What fits is counted in examples of a common length and then taken as positions.
         var request = new MemoryRequest { Weights = StoredWeights.Of(checkpoint), Source = CommonLength, Target = CommonLength / 8, PromptRows = CommonLength };
-        StepPlan plan = StepPlan.For(request, free with { MostExamples = StepPlan.EnoughPositions / CommonLength }, null, StepPlan.FreeBytes()).Plan;
+        free = free with { MostExamples = StepPlan.EnoughPositions / CommonLength };
+        StepPlan plan = device is CpuDevice ? StepPlan.For(request, free, null, StepPlan.FreeBytes()).Plan
+            : StepPlan.On(device, request with { Device = device.Name, Compute = device.Compute }, free, null).Plan;
         return plan with { Limit = plan.Limit with { Examples = microBatchSize == 0 ? int.MaxValue : microBatchSize } };
     }
 
     /// <summary>Forward and backward as planned.</summary>
-    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, LossConfig loss, StepPlan plan, DType tape = DType.F32, string? spillFolder = null)
+    public static GradientPass Pass(Checkpoint checkpoint, FrozenT5 model, ComputeDevice device, LossConfig loss, StepPlan plan, DType tape = DType.F32, string? spillFolder = null)
     {
         // ONNX Runtime binds all weights at once.
         if (plan.Weights == WeightResidence.Streamed)
@@ -52,6 +55,7 @@ internal static class RunSettings
             SpillFolder = spillFolder,
             Forward = plan.Forward,
             Weights = plan.Weights,
+            Device = device,
             Loss = TokenLoss.Plain with { LabelSmoothing = (float)loss.LabelSmoothing, ZLoss = (float)loss.ZLoss },
         });
     }

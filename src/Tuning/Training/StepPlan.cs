@@ -1,5 +1,6 @@
 // How a training run cuts and computes its steps: chosen once from the memory there is, and remembered with the run, since the cut decides a step's last bits.
 using System.Globalization;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Tuning.Memory;
 
@@ -14,6 +15,9 @@ public sealed record StepPlan(Activations Activations, MicroBatchLimit Limit, We
 {
     /// <summary>Beyond so many rows a matrix product is as fast as it gets, and activations leave the caches.</summary>
     public const int EnoughPositions = 8192;
+
+    /// <summary>The same for a GPU, which needs more rows to be busy: a guess, not measured.</summary>
+    public const int EnoughDevicePositions = 65536;
 
     /// <summary>Picks what is fastest in a budget, or in half of the free memory.</summary>
     /// <param name="request">Sizes of the longest examples; what is free is overwritten.</param>
@@ -31,6 +35,24 @@ public sealed record StepPlan(Activations Activations, MicroBatchLimit Limit, We
             // Nobody asked for less speed: streaming is for those who did.
             : MemoryPlanner.TryFit(request, enough with { Residence = free.Residence ?? WeightResidence.Mapped }, freeBytes / 2)
                 ?? MemoryPlanner.TryFit(request, enough, freeBytes / 2) ?? MemoryPlanner.Leanest(request, enough);
+        MemoryRequest chosen = memory.Request;
+        var limit = new MicroBatchLimit(chosen.Examples, Math.Max(1, (long)chosen.Examples * chosen.Source));
+        return (new StepPlan(chosen.Activations, limit, chosen.Residence, chosen.Forward), memory);
+    }
+
+    /// <summary>Picks what is fastest on a device with memory of its own.</summary>
+    /// <param name="device">The device.</param>
+    /// <param name="request">As for <see cref="For"/>, and names the device.</param>
+    /// <param name="free">As for <see cref="For"/>.</param>
+    /// <param name="budget">Bytes of the device's memory; null: what is free.</param>
+    /// <returns>The choice, and the table it was made from.</returns>
+    /// <exception cref="InsufficientMemoryException">Nothing fits: refused before anything is allocated; the message names what would fit.</exception>
+    public static (StepPlan Plan, MemoryPlan Memory) On(ComputeDevice device, MemoryRequest request, MemoryFreedom free, long? budget)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(free);
+        MemoryFreedom enough = free with { MostExamples = Math.Clamp(EnoughDevicePositions / request.Source, 1, free.MostExamples) };
+        MemoryPlan memory = MemoryPlanner.Fit(request, enough, MemoryPlanner.DeviceBudget(device, budget) ?? long.MaxValue);
         MemoryRequest chosen = memory.Request;
         var limit = new MicroBatchLimit(chosen.Examples, Math.Max(1, (long)chosen.Examples * chosen.Source));
         return (new StepPlan(chosen.Activations, limit, chosen.Residence, chosen.Forward), memory);

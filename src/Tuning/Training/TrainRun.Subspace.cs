@@ -20,7 +20,7 @@ public sealed partial class TrainRun
 {
     private const string SubspaceName = "subspace.safetensors", VectorName = "z.npy";
 
-    private TrainRunReport FindSubspace(Checkpoint checkpoint, CpuDevice device, FrozenT5 model, Evaluator evaluator, EvaluationOptions evaluation, T5Tokenizer tokenizer, TaskData[] tasks, RunFolder folder)
+    private TrainRunReport FindSubspace(Checkpoint checkpoint, ComputeDevice device, FrozenT5 model, Evaluator evaluator, EvaluationOptions evaluation, T5Tokenizer tokenizer, TaskData[] tasks, RunFolder folder)
     {
         MsfSection section = _config.MsfObjective();
         string[] names = [.. _config.Tasks.Select((_, i) => _config.LabelOf(i))];
@@ -44,8 +44,8 @@ public sealed partial class TrainRun
         _note($"{tasks.Length} tasks, prompts of {first.Length} rows in units of {subspace.Header.Standardisation.Scale:0.###}, d_I {_config.Msf.DI}, {section.Training.Steps} steps; run folder {_config.Output}.");
         // Tasks of all lengths share a batch: packed rows pad nothing, whatever 'forward' leaves open.
         Model.Backward.ForwardEngine engine = _config.Forward == Runs.ForwardEngine.Ort ? Model.Backward.ForwardEngine.Ort : Model.Backward.ForwardEngine.Native;
-        StepPlan plan = RunSettings.Plan(checkpoint, engine, Wanted(), _config.Training.MicroBatchSize, folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
-        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, Tape);
+        StepPlan plan = RunSettings.Plan(checkpoint, device, engine, Wanted(), _config.Training.MicroBatchSize, folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
+        using GradientPass pass = RunSettings.Pass(checkpoint, model, device, _config.Loss, plan, Tape);
         var loss = new PromptLoss(pass, MsfTraining.Groups(section, tasks.Length), section.Loss.Reduction, plan.Limit);
         using var msf = new MsfTraining(subspace, training, section, loss, evaluator, evaluation, device) { Remembered = plan.ToText() };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
@@ -61,7 +61,7 @@ public sealed partial class TrainRun
     }
 
     /// <summary>Each training task's prompt after it went through the subspace: T_train(MSF).</summary>
-    private RunResult ScoreReconstructions(AutoencoderSubspace subspace, MsfTask[] training, MsfOutcome outcome, Evaluator evaluator, EvaluationOptions evaluation, T5Tokenizer tokenizer, TaskData[] tasks, CpuDevice device)
+    private RunResult ScoreReconstructions(AutoencoderSubspace subspace, MsfTask[] training, MsfOutcome outcome, Evaluator evaluator, EvaluationOptions evaluation, T5Tokenizer tokenizer, TaskData[] tasks, ComputeDevice device)
     {
         RowResult[] rows = [.. training.Select((t, i) => new RowResult { Row = new RunRow(i, i, t.Name, _config.Training.Seed), Steps = outcome.Steps, Stopped = outcome.Stopped, BestStep = outcome.BestStep })];
         int[] scored = [.. Enumerable.Range(0, tasks.Length).Where(t => tasks[t].Test.Count > 0 && tasks[t].Metrics.Count > 0)];
@@ -88,7 +88,7 @@ public sealed partial class TrainRun
         return prompt;
     }
 
-    private PromptSubspace OpenSubspace(CpuDevice device, Checkpoint checkpoint)
+    private PromptSubspace OpenSubspace(ComputeDevice device, Checkpoint checkpoint)
     {
         string path = _config.Ist.Subspace!; // the options are checked
         // Whoever gives a file of IPT's code says by that that it is of this model: the file does not.

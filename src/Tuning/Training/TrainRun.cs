@@ -36,9 +36,10 @@ public sealed partial class TrainRun
     private readonly Action<string> _note;
     private readonly CancellationToken _cancel;
     private readonly Action<int, int>? _scoring;
+    private readonly Func<ComputeDevice>? _open;
 
-    private TrainRun(RunConfig config, IRunObserver display, Action<string> note, Action<int, int>? scoring, CancellationToken cancel) =>
-        (_config, _display, _note, _scoring, _cancel) = (config, display, note, scoring, cancel);
+    private TrainRun(RunConfig config, IRunObserver display, Action<string> note, Action<int, int>? scoring, Func<ComputeDevice>? open, CancellationToken cancel) =>
+        (_config, _display, _note, _scoring, _open, _cancel) = (config, display, note, scoring, open, cancel);
 
     /// <summary>Trains, scores and writes the run folder.</summary>
     /// <param name="config">The options, checked.</param>
@@ -51,19 +52,25 @@ public sealed partial class TrainRun
     /// <exception cref="InvalidDataException">A task, the model, a prompt file or the run folder is not what it should be.</exception>
     /// <exception cref="ArgumentException">Options contradict the data.</exception>
     /// <exception cref="IOException">A file cannot be read or written.</exception>
+    /// <exception cref="NotSupportedException">A GPU was asked for and cannot be had.</exception>
+    /// <exception cref="InsufficientMemoryException">The steps do not fit into the budget or onto the device, or memory ran out on the way: the folder can be resumed.</exception>
     /// <exception cref="OperationCanceledException"><paramref name="cancel"/> was set.</exception>
-    public static TrainRunReport Execute(RunConfig config, bool resume, IRunObserver display, Action<string> note, CancellationToken cancel, Action<int, int>? scoring = null)
+    public static TrainRunReport Execute(RunConfig config, bool resume, IRunObserver display, Action<string> note, CancellationToken cancel, Action<int, int>? scoring = null) =>
+        ExecuteOn(null, config, resume, display, note, cancel, scoring);
+
+    /// <summary>The same, with steps on a device that is made here; null: on the one that the options name.</summary>
+    internal static TrainRunReport ExecuteOn(Func<ComputeDevice>? open, RunConfig config, bool resume, IRunObserver display, Action<string> note, CancellationToken cancel, Action<int, int>? scoring = null)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(display);
         ArgumentNullException.ThrowIfNull(note);
-        return new TrainRun(config, display, note, scoring, cancel).Execute(resume);
+        return new TrainRun(config, display, note, scoring, open, cancel).Execute(resume);
     }
 
     private TrainRunReport Execute(bool resume)
     {
-        if (_config.Device is not ("cpu" or "auto"))
-            throw new NotSupportedException($"device is \"{_config.Device}\": this build computes on the CPU only. Set \"device\": \"cpu\".");
+        // A device that cannot be had leaves no trace.
+        using var devices = RunDevices.Open(_config, _note, _open);
         // Small things first: a mistake in a task should not wait for the model.
         TaskData[] tasks = [.. _config.Tasks.Select(Load)];
         using Checkpoint checkpoint = Checkpoint.Open(_config.Model, new CheckpointOpenOptions { ReleasePages = true });
@@ -74,7 +81,7 @@ public sealed partial class TrainRun
             _note(line);
         try
         {
-            return Execute(folder, checkpoint, tokenizer, tasks, rows);
+            return Execute(folder, devices, checkpoint, tokenizer, tasks, rows);
         }
         catch
         {
@@ -83,11 +90,11 @@ public sealed partial class TrainRun
         }
     }
 
-    private TrainRunReport Execute(RunFolder folder, Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
+    private TrainRunReport Execute(RunFolder folder, RunDevices devices, Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
     {
-        using var device = new CpuDevice(_config.Threads, _config.Compute);
+        ComputeDevice device = devices.Steps;
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
-        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, AllowSpinning = false, ExpandQuantised = _note });
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = devices.Host, AllowSpinning = false, ExpandQuantised = _note });
         var evaluator = new Evaluator(model, tokenizer);
         EvaluationOptions evaluation = RunSettings.Of(_config.Evaluation);
         if (_config.Method == TuningMethod.Msf)
@@ -95,8 +102,6 @@ public sealed partial class TrainRun
 
         using PromptSubspace? subspace = _config.Method == TuningMethod.Ist ? OpenSubspace(device, checkpoint) : null;
         Prompt[] initial = subspace is null ? Initial(checkpoint, tokenizer, tasks, rows) : [];
-        for (int i = 0; i < initial.Length; i++)
-            folder.SaveInitial(i, initial[i]);
         using ITunedPrompts tuned = _config.Method switch
         {
             TuningMethod.Ist => Intrinsic(subspace!, rows), // opened above
@@ -105,12 +110,15 @@ public sealed partial class TrainRun
         };
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
         int longest = _config.MemoryBudget is null ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
-        (StepPlan plan, evaluation) = Plan(checkpoint, training, tuned.Table, folder, evaluation, longest);
+        (StepPlan plan, evaluation) = Plan(checkpoint, device, training, tuned.Table, folder, evaluation, longest);
+        // Nothing is written before the plan has been found to fit.
+        for (int i = 0; i < initial.Length; i++)
+            folder.SaveInitial(i, initial[i]);
         // What the plan counts for answers: without ONNX Runtime's library and arena where the steps do without them.
         if (_config.MemoryBudget is not null && plan.Forward == Model.Backward.ForwardEngine.Native)
             model.Generation = Model.Backward.ForwardEngine.Native;
-        using GradientPass pass = RunSettings.Pass(checkpoint, model, _config.Loss, plan, Tape, _config.Spill);
-        Report(tasks, training, tuned.Table, plan);
+        using GradientPass pass = RunSettings.Pass(checkpoint, model, device, _config.Loss, plan, Tape, _config.Spill);
+        Report(tasks, training, tuned.Table, plan, device);
         var loss = new PromptLoss(pass, rows.Count, _config.Loss.Reduction, plan.Limit);
         var options = new TrainerOptions { Training = _config.Training, Optimizer = _config.Optimizer, Reduction = _config.Loss.Reduction, Evaluation = evaluation, Limit = plan.Limit, Remembered = new Dictionary<string, string> { [PlanKey] = plan.ToText() } };
         var card = new FrozenModelCard(_config.Model, checkpoint.Config.NumLayers, checkpoint.Config.NumHeads);
@@ -183,7 +191,7 @@ public sealed partial class TrainRun
     };
 
     // The longest input matters where answers have to fit into a budget, too.
-    private (StepPlan Plan, EvaluationOptions Evaluation) Plan(Checkpoint checkpoint, TrainingRow[] rows, PromptTable prompts, RunFolder folder, EvaluationOptions evaluation, int longestInput)
+    private (StepPlan Plan, EvaluationOptions Evaluation) Plan(Checkpoint checkpoint, ComputeDevice device, TrainingRow[] rows, PromptTable prompts, RunFolder folder, EvaluationOptions evaluation, int longestInput)
     {
         int together = _config.Training.MicroBatchSize == 0 ? checked(_config.Training.BatchSize * rows.Length) : _config.Training.MicroBatchSize;
         Model.Backward.ForwardEngine? forward = _config.Forward switch
@@ -192,7 +200,8 @@ public sealed partial class TrainRun
             Runs.ForwardEngine.Native => Model.Backward.ForwardEngine.Native,
             _ => null,
         };
-        WeightResidence? residence = _config.Weights switch
+        bool host = device is CpuDevice;
+        WeightResidence? residence = !host ? WeightResidence.Resident : _config.Weights switch
         {
             WeightPlace.Resident => WeightResidence.Resident,
             WeightPlace.Mapped => WeightResidence.Mapped,
@@ -217,12 +226,24 @@ public sealed partial class TrainRun
             RuntimeBytes = Math.Max(MemoryPlan.Runtime, Environment.WorkingSet + (20 << 20)),
         };
         long? budget = _config.MemoryBudget is { } text ? ByteSize.Parse(text) : null;
+        if (!host)
+            return (PlanOnDevice(device, request with { Device = device.Name, Compute = _config.Compute, AnswerPositions = 0 }, free, budget, folder), evaluation);
         if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? known) && StepPlan.Remembered(known, free) is { } remembered)
             return (remembered, Together(evaluation, request with { Activations = remembered.Activations, Residence = remembered.Weights, Forward = remembered.Forward, Examples = (int)Math.Min(remembered.Limit.Examples, Math.Max(1, remembered.Limit.Positions / request.Source)) }, budget));
         (StepPlan plan, MemoryPlan memory) = StepPlan.For(request, free, budget, StepPlan.FreeBytes());
         EvaluationOptions answers = Together(evaluation, memory.Request, budget);
         _note($"memory plan{(_config.MemoryBudget is { } said ? $" for {said}" : "")}: {MemoryPlanner.Describe(memory)}{(budget is null ? "" : $"; {answers.BatchSize} {(answers.BatchSize == 1 ? "answer" : "answers")} at once")}.");
         return (plan, answers);
+    }
+
+    // A device's memory ends where it ends: what is free there is the budget, whether one was given or not. Answers are the host's.
+    private StepPlan PlanOnDevice(ComputeDevice device, MemoryRequest request, MemoryFreedom free, long? budget, RunFolder folder)
+    {
+        if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? known) && StepPlan.Remembered(known, free) is { } remembered)
+            return remembered;
+        (StepPlan plan, MemoryPlan memory) = StepPlan.On(device, request, free, budget);
+        _note($"memory plan for {device.Name}{(device.FreeBytes is { } bytes ? $", {ByteSize.Text(bytes)} free" : "")}: {MemoryPlanner.Describe(memory)}.");
+        return plan;
     }
 
     // As many answers at once as the budget leaves room for; one of the longest was part of the plan.
@@ -295,7 +316,7 @@ public sealed partial class TrainRun
         return prompts;
     }
 
-    private void Report(TaskData[] tasks, TrainingRow[] rows, PromptTable prompts, StepPlan plan)
+    private void Report(TaskData[] tasks, TrainingRow[] rows, PromptTable prompts, StepPlan plan, ComputeDevice device)
     {
         for (int i = 0; i < tasks.Length; i++)
         {
@@ -307,8 +328,8 @@ public sealed partial class TrainRun
         string lengths = string.Join(", ", Enumerable.Range(0, prompts.Count).Select(prompts.Length).Distinct().Order());
         string rate = _config.Optimizer.LearningRate.ToString(CultureInfo.InvariantCulture);
         _note($"{rows.Length} {(rows.Length == 1 ? "prompt" : "prompts")} of {lengths} rows, {_config.Training.Steps} steps of {_config.Training.BatchSize * _config.Training.GradientAccumulation} examples each, {_config.Optimizer.Name} at {rate}; run folder {_config.Output}.");
-        _note($"forward by {(plan.Forward == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")}, {plan.Weights.ToString().ToLowerInvariant()} weights, {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Examples} examples at once.");
-        if (_config.Compute == ComputeType.BF16)
+        _note($"forward by {(plan.Forward == Model.Backward.ForwardEngine.Ort ? "ONNX Runtime" : "our own kernels")}, {(device is CpuDevice ? $"{plan.Weights.ToString().ToLowerInvariant()} weights" : $"weights on {device.Name}")}, {plan.Activations.ToString().ToLowerInvariant()} activations, up to {plan.Limit.Examples} examples at once.");
+        if (_config.Compute == ComputeType.BF16 && device is CpuDevice)
             _note($"bf16 products: {MachineCodeStatus.Current.Detail}. Answers are generated in float32.");
     }
 

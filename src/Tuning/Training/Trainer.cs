@@ -118,6 +118,7 @@ public sealed class Trainer : IDisposable
     /// <param name="cancel">Ends the training within a micro-batch or a generated token, with a checkpoint that loses no finished step.</param>
     /// <returns>One outcome per run.</returns>
     /// <exception cref="OperationCanceledException"><paramref name="cancel"/> was set.</exception>
+    /// <exception cref="InsufficientMemoryException">No room for a longer batch than any before; the store has every finished step.</exception>
     /// <exception cref="IOException">The store cannot write.</exception>
     public IReadOnlyList<TrainingOutcome> Run(CancellationToken cancel)
     {
@@ -142,6 +143,12 @@ public sealed class Trainer : IDisposable
                 // A step that was cut short has changed nothing, an evaluation neither.
                 Save();
                 throw;
+            }
+            catch (InsufficientMemoryException e)
+            {
+                // Memory is taken before anything is changed.
+                Save();
+                throw new InsufficientMemoryException($"after step {_step}: {e.Message}{(_store is null ? "" : " Nothing is lost: the same command with --resume goes on from here, with smaller settings too.")}", e);
             }
             if (training.CheckpointEvery == 0 ? evaluated : _step % training.CheckpointEvery == 0)
                 Save();

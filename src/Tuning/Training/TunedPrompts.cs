@@ -36,10 +36,10 @@ public sealed class DirectPrompts : ITunedPrompts
     private readonly Parameter[][] _parameters;
 
     /// <summary>Copies the prompts into device memory.</summary>
-    /// <param name="device">The model's device.</param>
+    /// <param name="device">Where steps are computed.</param>
     /// <param name="initial">One prompt per run, of any lengths.</param>
     /// <exception cref="ArgumentException">There are none, or their widths differ.</exception>
-    public DirectPrompts(CpuDevice device, IReadOnlyList<Prompt> initial)
+    public DirectPrompts(ComputeDevice device, IReadOnlyList<Prompt> initial)
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(initial);

@@ -43,7 +43,7 @@ public sealed class MemoryPlanTests
         string folder = Directory.CreateTempSubdirectory("iptnative-budget-").FullName;
         string package = Path.Combine(folder, "int8");
         CliProgram.Run("export", "--checkpoint", CliProgram.Model, "--out", package, "--dtype", "int8").Returned(0);
-        string[] train = ["train", Path.Combine(CliProgram.Root, "examples", "quickstart.json"), "--set", $"model={package}", "--set", "training.steps=2", "--set", "training.eval_every=2", "--set", "training.runs=1", "--set", "evaluation.baselines=false"];
+        string[] train = ["train", Path.Combine(CliProgram.Root, "examples", "quickstart.json"), "--set", $"model={package}", "--set", "training.steps=2", "--set", "training.eval_every=2", "--set", "training.runs=1", "--set", "evaluation.baselines=false", "--set", "threads=2"];
         string refusal = CliProgram.Run([.. train, "--output", Path.Combine(folder, "refused"), "--memory-budget", "60MB"]).Returned(1, afterNotes: true).Says("a step does not fit into 60 MB").Error;
         string enough = refusal.Split("--memory-budget ")[1].Split(' ')[0];
         CliRun run = CliProgram.Run([.. train, "--output", Path.Combine(folder, "run"), "--memory-budget", enough]).Returned(0).Says($"memory plan for {enough}: ");
@@ -77,6 +77,8 @@ public sealed class MemoryPlanTests
         Assert.StartsWith("mapped weights, native forward, full activations in bf16 on disk, 8 examples at once: ", spilled, StringComparison.Ordinal);
         Assert.Contains("on disk: full, 1824 source and 64 target rows, f32, bf16 inside sublayers", spilled, StringComparison.Ordinal);
         CliProgram.Run("plan", "--shape", "base", "--spill", "--forward", "ort").Returned(2).Says("found --forward ort with --spill, expected --forward native");
+        CliProgram.Run("plan", "--shape", "base", "--weights", "streamed", "--forward", "ort").Returned(2).Says("found --forward ort with --weights streamed, expected --forward native");
+        CliProgram.Run("bench", "step", "--shape", "small", "--spill", "/tmp", "--forward", "ort").Returned(1).Says("Use --forward native.");
         Assert.Equal(7, CliProgram.Run("plan", "--table").Returned(0).Lines.Length); // a head, a rule, five sizes
     }
 }

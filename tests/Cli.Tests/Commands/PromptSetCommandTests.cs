@@ -40,6 +40,52 @@ public sealed class PromptSetCommandTests : IDisposable
     }
 
     [Fact]
+    public void PromptsAreListedAndConverted()
+    {
+        string all = Path.Combine(_folder, "..", $"{Path.GetFileName(_folder)}-all.safetensors"), other = _folder + "-other";
+        try
+        {
+            CliRun run = CliProgram.Run("prompts", _folder, "--out", all).Returned(0);
+            Assert.Equal(["prompt", "words-first-seed1", "words-first-seed2", "words-first-seed3", "written"], run.Lines.Select(l => l.Split(' ')[0]));
+            Assert.Matches(@"words-first-seed1 +2 +128 +0\.0[0-9]{2}  -", run.Lines[1]);
+            Assert.Equal(run.Lines[..4], CliProgram.Run("prompts", all).Returned(0).Lines);
+
+            Directory.CreateDirectory(other);
+            string npy = Path.Combine(other, "two.npy");
+            CliProgram.Run("prompts", $"{all}#words-first-seed2", "--out", npy).Returned(0);
+            CliProgram.Run("prompts", all, "--out", Path.Combine(other, "peft")).Returned(0);
+            float[] two = PromptFile.Read(Path.Combine(_folder, "words-first-seed2")).Values;
+            Assert.Equal(two, PromptFile.Read(npy).Values);
+            Assert.Equal(two, PromptFile.Read(Path.Combine(other, "peft", "words-first-seed2")).Values);
+            Assert.StartsWith("two ", CliProgram.Run("prompts", npy).Returned(0).Lines[1], StringComparison.Ordinal);
+
+            // A name with a point is a folder's whole name; a template goes where it can be kept, and is refused where it cannot.
+            string dotted = Path.Combine(other, "rate-0.3");
+            PeftPrompt.Write(dotted, new Prompt(two, 2, DModel) { Template = PromptTemplate.Parse("[P:2] {text} It was [slot]") });
+            Assert.Matches(@"^rate-0\.3 .*\[P:2\] \{text\} It was \[slot\]$", CliProgram.Run("prompts", dotted, "--out", Path.Combine(other, "one.safetensors")).Returned(0).Lines[1]);
+            Assert.Equal("[P:2] {text} It was [slot]", PromptFile.Read(Path.Combine(other, "one.safetensors") + "#rate-0.3").Template?.Source);
+            CliProgram.Run("prompts", dotted, "--out", npy).Returned(2).Says("'rate-0.3' has the template \"[P:2] {text} It was [slot]\", which a .npy file cannot hold. Take .safetensors, or a folder.");
+
+            // PEFT's adapter of several tasks becomes an adapter for each.
+            string multitask = Path.Combine(CliProgram.Root, "tests", "Goldens", "peft", "multitask"), tasks = Path.Combine(other, "tasks");
+            Assert.Equal(["multitask-0", "multitask-1", "multitask-2"], CliProgram.Run("prompts", multitask, "--out", tasks).Returned(0).Lines[1..4].Select(l => l.Split(' ')[0]));
+            Assert.Equal(PromptFile.Read(multitask + "#1").Values, PromptFile.Read(Path.Combine(tasks, "multitask-1")).Values);
+
+            CliProgram.Run("prompts", all, "--out", npy).Returned(2).Says("--out: found 3 prompts for ").Says("expected one: a .npy file holds one array. Take .safetensors, or a folder.");
+            CliProgram.Run("prompts", all, "--out", Path.Combine(other, "x.txt")).Returned(2).Says("expected NAME.safetensors, NAME.npy, or a folder's name without extension.");
+            CliProgram.Run("prompts", Path.Combine(_folder, "words-first-seed2"), Path.Combine(other, "peft", "words-first-seed2"), "--out", all).Returned(2).Says("--out: two prompts are called 'words-first-seed2', expected different names. Rename one of them.");
+            CliProgram.Run("prompts", $"{all}#words-first-seed4").Returned(1).Says("the nearest name is 'words-first-seed");
+            CliProgram.Run("prompts", Path.Combine(other, "none")).Returned(1).Says("reading a prompt; there is no such file or folder");
+        }
+        finally
+        {
+            File.Delete(all);
+            if (Directory.Exists(other))
+                Directory.Delete(other, recursive: true);
+        }
+    }
+
+    [Fact]
     public void PromptsAreInspectedAndCompared()
     {
         string html = Path.Combine(_folder, "page.html");

@@ -43,6 +43,8 @@ public sealed class CudaSubspaceOpsTests : SubspaceOpsTests<CudaTestDevice>;
 
 public sealed class CudaDequantisationTests : DequantisationTests<CudaTestDevice>;
 
+public sealed class CudaLstmCellTests : LstmCellTests<CudaTestDevice>;
+
 public sealed class CudaRmsNormTests : RmsNormTests<CudaTestDevice>;
 
 public sealed class CudaGemmTests : IlgpuGemmTests<CudaTestDevice>;

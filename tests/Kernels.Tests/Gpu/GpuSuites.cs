@@ -13,6 +13,8 @@ public sealed class IlgpuElementwiseTests : ElementwiseTests<IlgpuTestDevice>;
 
 public sealed class IlgpuLayoutTests : LayoutTests<IlgpuTestDevice>;
 
+public sealed class IlgpuLstmCellTests : LstmCellTests<IlgpuTestDevice>;
+
 public sealed class IlgpuRmsNormTests : RmsNormTests<IlgpuTestDevice>;
 
 /// <summary>Shorter than on the CPU: a thread of the emulation costs what a warp should.</summary>

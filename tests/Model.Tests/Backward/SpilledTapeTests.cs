@@ -55,6 +55,8 @@ public sealed class SpilledTapeTests : IDisposable
     {
         Assert.Equal("tape: spilling the activation tape needs 3072 MiB, the disk has 1024 MiB free. Free some space, choose a folder on another disk, or keep less: --activations blocks.",
             Assert.Throws<IOException>(() => SpillFile.RequireFreeSpace("tape", 3L << 30, 1L << 30)).Message);
+        Assert.Contains("needs 29696 KiB, the disk has 100 KiB free", Assert.Throws<IOException>(() => SpillFile.RequireFreeSpace("tape", 29L << 20, 100L << 10)).Message, StringComparison.Ordinal);
+        Assert.Contains("needs 300 bytes, the disk has 0 bytes free", Assert.Throws<IOException>(() => SpillFile.RequireFreeSpace("tape", 300, 0)).Message, StringComparison.Ordinal);
         SpillFile.RequireFreeSpace("tape", 1, 1);
         using var file = new SpillFile(_folder);
         // More than any disk has; nothing is left of the attempt.

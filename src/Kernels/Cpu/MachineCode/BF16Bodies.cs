@@ -155,8 +155,8 @@ internal readonly unsafe struct BF16MultiplyShared<TA, TB>(BF16Problem<TA, TB> p
 
     public void Invoke(int task, int worker)
     {
-        int m0 = task / _block.Groups * BF16Blocking.SharedRows;
-        int rows = Math.Min(BF16Blocking.SharedRows, _problem.M - m0);
+        int m0 = task / _block.Groups * _block.Rows;
+        int rows = Math.Min(_block.Rows, _problem.M - m0);
         int first = task % _block.Groups * _block.GroupColumns;
         int columns = Math.Min(_block.GroupColumns, _block.Nc - first);
         uint* b = _problem.SharedB + (long)first * ((_block.Kc + 1) / 2);

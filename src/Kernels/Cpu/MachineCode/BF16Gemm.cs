@@ -84,7 +84,7 @@ internal static unsafe class BF16Gemm
                     groups = GemmBlocking.Pieces(nc, groupColumns);
                     for (int k0 = 0; k0 < args.K; k0 += BF16Tile.Kc)
                     {
-                        var block = new GemmBlock(batch, n0, nc, k0, Math.Min(BF16Tile.Kc, args.K - k0), groupColumns, groups);
+                        var block = new GemmBlock(batch, n0, nc, k0, Math.Min(BF16Tile.Kc, args.K - k0), BF16Blocking.SharedRows, groupColumns, groups);
                         var pack = new BF16PackShared<TA, TB>(problem, block);
                         cpu.Pool.Run(panels, ref pack);
                         var multiply = new BF16MultiplyShared<TA, TB>(problem, block);

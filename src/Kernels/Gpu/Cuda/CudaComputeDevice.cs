@@ -33,10 +33,17 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
         Name = $"cuda:{accelerator.DeviceId}";
         if (CuBlasLibrary.Find() is { } library)
             _cublas = new CuBlas(library, ((CudaStream)accelerator.DefaultStream).StreamPtr);
+        Products = ProductTable.Parse(Environment.GetEnvironmentVariable(ProductTable.Variable));
     }
 
     /// <inheritdoc/>
+    public override bool HasProductLibrary => _cublas is not null;
+
+    /// <inheritdoc/>
     public override string Name { get; }
+
+    /// <inheritdoc/>
+    public override long? FreeBytes => _cuda.GetFreeMemory();
 
     /// <summary>bf16 and tf32 tensor cores.</summary>
     public bool HasTensorCores => _cuda.Architecture.Major >= 8;
@@ -83,7 +90,7 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     /// <inheritdoc/>
     public override void Multiply(in GemmArgs args)
     {
-        if (_cublas is { } cublas && CuBlas.Fits(args))
+        if (_cublas is { } cublas && CuBlas.Fits(args) && !Products.PrefersOwn(ProductShape.Of(args, this)))
         {
             _cuda.Bind();
             cublas.Run(this, args);
@@ -96,6 +103,9 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     }
 
     /// <inheritdoc/>
+    public override DeviceTimeline CreateTimeline() => new CudaTimeline(_cuda);
+
+    /// <inheritdoc/>
     protected override MemoryBuffer AllocateRaw(Accelerator accelerator, long length, int elementSize, string purpose)
     {
         try
@@ -104,9 +114,7 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
         }
         catch (AcceleratorException e)
         {
-            throw new InsufficientMemoryException(
-                $"{purpose}: taking {length * elementSize} bytes on {Name} failed; {_cuda.GetFreeMemory()} of {_cuda.MemorySize} bytes are free. Largest so far: {LargestBuffers()}. "
-                + "Use a smaller batch, a smaller weight dtype or a leaner activation tape.", e);
+            throw NoRoom(purpose, length * elementSize, _cuda.GetFreeMemory(), _cuda.MemorySize, e);
         }
     }
 

@@ -106,11 +106,8 @@ public static class PackageExporter
     /// <param name="needed">Bytes.</param>
     /// <param name="free">Bytes.</param>
     /// <exception cref="IOException">Too little is free.</exception>
-    internal static void RequireFreeSpace(string outDir, long needed, long free)
-    {
-        if (free < needed)
-            throw new IOException($"{outDir}: exporting a package needs {needed >> 20} MiB, the disk has {free >> 20} MiB free. Free some space, choose another disk, or export a smaller type with --dtype bf16, int8 or int4.");
-    }
+    internal static void RequireFreeSpace(string outDir, long needed, long free) =>
+        DiskSpace.Require(outDir, "exporting a package", needed, free, "choose another disk, or export a smaller type with --dtype bf16, int8 or int4.");
 
     private static void RequireFreePlace(Checkpoint source, string outDir, bool overwrite)
     {
