@@ -125,7 +125,9 @@ public sealed class PromptChangeTests
     {
         await using RunningServer running = await RunningServer.Start(prompts: 1);
         using var body = new ByteArrayContent([1]);
-        Assert.Equal(HttpStatusCode.Forbidden, (await running.Client.PutAsync("v1/prompts/x", body, TestContext.Current.CancellationToken)).StatusCode);
+        HttpResponseMessage refused = await running.Client.PutAsync("v1/prompts/x", body, TestContext.Current.CancellationToken);
+        Assert.Equal(HttpStatusCode.Forbidden, refused.StatusCode);
+        Assert.Equal("permission_error", (string?)JsonNode.Parse(await refused.Content.ReadAsStringAsync(TestContext.Current.CancellationToken))!["error"]!["type"]);
         Assert.Equal(HttpStatusCode.Forbidden, (await running.Client.DeleteAsync("v1/models/p0", TestContext.Current.CancellationToken)).StatusCode);
         Assert.Contains("p0", running.Server.Names);
     }
