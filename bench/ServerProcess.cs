@@ -58,13 +58,17 @@ internal sealed class ServerProcess : IDisposable
         }
     }
 
-    public double ResidentMiB
+    public double ResidentMiB => Status("VmRSS:") / 1024;
+
+    public int Threads => (int)Status("Threads:");
+
+    /// <summary>Files and sockets that it holds open.</summary>
+    public int OpenFiles => Directory.EnumerateFileSystemEntries($"/proc/{_process.Id}/fd").Count();
+
+    private double Status(string name)
     {
-        get
-        {
-            string line = File.ReadLines($"/proc/{_process.Id}/status").First(l => l.StartsWith("VmRSS:", StringComparison.Ordinal));
-            return double.Parse(line["VmRSS:".Length..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture) / 1024;
-        }
+        string line = File.ReadLines($"/proc/{_process.Id}/status").First(l => l.StartsWith(name, StringComparison.Ordinal));
+        return double.Parse(line[name.Length..].Replace("kB", "", StringComparison.Ordinal), CultureInfo.InvariantCulture);
     }
 
     /// <summary>A prompt's numbers by its seed: what bench prompts say is no matter, as long as they differ.</summary>

@@ -1,4 +1,4 @@
-// Ten minutes of everything that clients do, and the server's memory meanwhile. Loopback only.
+// Ten minutes of everything that clients do, and the server's memory, threads and open files meanwhile; and whether texts are left when all clients are gone. Loopback only.
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
@@ -32,13 +32,15 @@ internal static class SoakBench
         foreach (Thread thread in threads)
             thread.Start();
         var samples = new List<double>();
+        var held = new List<(int Threads, int Files)>();
         long start = Stopwatch.GetTimestamp();
         while (Stopwatch.GetTimestamp() < until && failure is null)
         {
             Thread.Sleep(TimeSpan.FromSeconds(Math.Min(5, minutes)));
             samples.Add(server.ResidentMiB);
+            held.Add((server.Threads, server.OpenFiles));
             if (samples.Count % 12 == 1)
-                Console.WriteLine($"{Stopwatch.GetElapsedTime(start).TotalMinutes,6:f1} min  {samples[^1],7:f1} MiB  {string.Join(", ", Kinds.Zip(counts, (k, n) => $"{n} {k}"))}");
+                Console.WriteLine($"{Stopwatch.GetElapsedTime(start).TotalMinutes,6:f1} min  {samples[^1],7:f1} MiB  {held[^1].Threads} threads  {held[^1].Files} files  {string.Join(", ", Kinds.Zip(counts, (k, n) => $"{n} {k}"))}");
         }
         foreach (Thread thread in threads)
             thread.Join();
@@ -49,10 +51,25 @@ internal static class SoakBench
         double[] early = [.. steady.Take(Math.Max(1, steady.Length / 4)).Order()], late = [.. steady.TakeLast(Math.Max(1, steady.Length / 4)).Order()];
         double growth = Summary.At(late, 0.5) / Summary.At(early, 0.5) - 1;
         Console.WriteLine($"{counts.Sum()} requests in {minutes} minutes; resident memory {Summary.At(early, 0.5):f1} MiB after the warm-up, {Summary.At(late, 0.5):f1} MiB at the end: {growth:+0.0 %;-0.0 %}");
+        (int Threads, int Files) then = held[held.Count / 5], now = (server.Threads, server.OpenFiles);
+        string left = Left(server);
+        Console.WriteLine($"threads {then.Threads} after the warm-up, {now.Threads} after the end; open files {then.Files} and {now.Files}; {left}");
         string settings = string.Create(CultureInfo.InvariantCulture, $"{minutes} minutes, {Clients} clients");
         ledger.Add("t5-gym-tiny", settings, "requests", counts.Sum(), "requests");
         ledger.Add("t5-gym-tiny", settings, "resident_memory", Summary.At(late, 0.5), "MiB");
         ledger.Add("t5-gym-tiny", settings, "resident_growth", 100 * growth, "%");
+        ledger.Add("t5-gym-tiny", settings, "threads_after", now.Threads, "threads");
+        ledger.Add("t5-gym-tiny", settings, "open_files_after", now.Files, "files");
+    }
+
+    // What is still in the queue and the batch, as the server says it.
+    private static string Left(ServerProcess server)
+    {
+        using var connection = new LeanClient(server.Port);
+        (int status, ReadOnlyMemory<byte> body) = connection.Send(LeanClient.Request("GET", "/metrics", "application/json", []));
+        Expect(status, 200);
+        string[] wanted = ["iptnative_waiting_texts ", "iptnative_running_texts ", "iptnative_failed_passes_total ", "iptnative_abandoned_total "];
+        return string.Join(", ", System.Text.Encoding.UTF8.GetString(body.Span).Split('\n').Where(line => wanted.Any(w => line.StartsWith(w, StringComparison.Ordinal))));
     }
 
     private static readonly string[] Kinds = ["answers", "streams left", "refusals", "prompts added and deleted", "lists and metrics"];

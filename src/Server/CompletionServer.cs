@@ -1,7 +1,6 @@
 // The HTTP server: Kestrel, the way from a path to its answer, start and drain. Deliberately not: the answers (Http/), the batch (Scheduling/).
 using System.Net;
 using System.Net.Sockets;
-using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Tokenizer;
 using IptNative.Server.Http;
@@ -23,7 +22,6 @@ public sealed class CompletionServer : IAsyncDisposable
 {
     private readonly ServerOptions _options;
     private readonly Checkpoint _checkpoint;
-    private readonly CpuDevice _device;
     private readonly PromptLibrary _prompts;
     private readonly ServerMetrics _metrics = new();
     private readonly Scheduler _scheduler;
@@ -39,10 +37,9 @@ public sealed class CompletionServer : IAsyncDisposable
     {
         (_options, _checkpoint, _log) = (options, checkpoint, log);
         // Before the model: small, and most mistakes are here.
-        _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config.DModel, log);
+        _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config, log);
         T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(options.Model), checkpoint.Config.VocabSize);
-        _device = new CpuDevice(options.Threads, options.Compute);
-        _scheduler = new Scheduler(checkpoint, _device, options, _metrics);
+        _scheduler = new Scheduler(checkpoint, options, _metrics);
         _completions = new CompletionEndpoint(options, _prompts, tokenizer, checkpoint.Config.VocabSize, _scheduler, _metrics);
         _gate = new Gate(options);
         _app = Build();
@@ -53,6 +50,9 @@ public sealed class CompletionServer : IAsyncDisposable
 
     /// <summary>Names that completions may be asked of, the bare model's included.</summary>
     public IReadOnlyList<string> Names => [.. _prompts.All.Select(p => p.Name)];
+
+    /// <summary>What it has counted, for tests; clients read /metrics.</summary>
+    internal ServerMetrics Metrics => _metrics;
 
     /// <summary>Opens the model, reads the prompts and listens.</summary>
     /// <param name="options">Settings.</param>
@@ -109,7 +109,6 @@ public sealed class CompletionServer : IAsyncDisposable
         _scheduler.Dispose();
         await _app.DisposeAsync();
         _stopRescan.Dispose();
-        _device.Dispose();
         _checkpoint.Dispose();
     }
 
@@ -259,7 +258,7 @@ public sealed class CompletionServer : IAsyncDisposable
             case ("GET", "/healthz"):
                 return Responses.Text(context, _draining ? 503 : 200, "text/plain; charset=utf-8", _draining ? "draining\n" : "ok\n");
             case ("GET", "/metrics"):
-                return Responses.Text(context, 200, "text/plain; version=0.0.4; charset=utf-8", _metrics.Write(_scheduler.Waiting, _prompts.Count));
+                return Responses.Text(context, 200, "text/plain; version=0.0.4; charset=utf-8", _metrics.Write(_scheduler.Waiting, _scheduler.Running, _prompts.Count));
             case ("GET", "/" or "/page.css" or "/page.js"):
                 return Page.Send(context, route);
         }

@@ -19,7 +19,6 @@ internal sealed class ServerMetrics
     private long _generatedTokens;
     private long _failedPasses;
     private long _abandoned;
-    private int _running;
 
     public void Answered(string route, int status)
     {
@@ -37,6 +36,8 @@ internal sealed class ServerMetrics
         }
     }
 
+    public long AbandonedCompletions => Interlocked.Read(ref _abandoned);
+
     public void Abandoned() => Interlocked.Increment(ref _abandoned);
 
     public void FirstToken(TimeSpan time)
@@ -47,12 +48,10 @@ internal sealed class ServerMetrics
 
     public void Stepped(int texts)
     {
+        if (texts == 0)
+            return;
         lock (_lock)
-        {
-            _running = texts;
-            if (texts > 0)
-                _batchTexts.Add(texts);
-        }
+            _batchTexts.Add(texts);
     }
 
     public void PassFailed() => Interlocked.Increment(ref _failedPasses);
@@ -69,8 +68,9 @@ internal sealed class ServerMetrics
 
     /// <summary>All figures.</summary>
     /// <param name="waiting">Texts in the queue now.</param>
+    /// <param name="running">Texts that are being generated now.</param>
     /// <param name="prompts">Prompts served now.</param>
-    public string Write(int waiting, int prompts)
+    public string Write(int waiting, int running, int prompts)
     {
         var text = new StringBuilder();
         lock (_lock)
@@ -78,17 +78,17 @@ internal sealed class ServerMetrics
             Head("iptnative_requests_total", "counter", "Requests answered, by route and status.");
             foreach (((string route, int status), long count) in _requests)
                 text.Append(CultureInfo.InvariantCulture, $"iptnative_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}\n");
-            Single("iptnative_abandoned_total", "counter", "Completions whose client left before the end.", Interlocked.Read(ref _abandoned));
+            Single("iptnative_abandoned_total", "counter", "Completions whose client left before the end.", AbandonedCompletions);
             Single("iptnative_failed_passes_total", "counter", "Passes of the model that failed.", Interlocked.Read(ref _failedPasses));
             Single("iptnative_input_tokens_total", "counter", "Tokens of inputs answered, prompt rows not included.", _inputTokens);
             Single("iptnative_generated_tokens_total", "counter", "Tokens generated for answered requests.", _generatedTokens);
             Single("iptnative_waiting_texts", "gauge", "Texts that wait for room in the batch.", waiting);
-            Single("iptnative_running_texts", "gauge", "Texts in the last step.", _running);
+            Single("iptnative_running_texts", "gauge", "Texts that are being generated.", running);
             Single("iptnative_prompts", "gauge", "Prompts that can be named, the bare model included.", prompts);
             Single("process_resident_memory_bytes", "gauge", "Memory of the process.", Environment.WorkingSet);
             Spread("iptnative_request_seconds", "Time of an answered completion from its last byte in to its last byte out.", _requestSeconds);
             Spread("iptnative_first_token_seconds", "Time from the queue to a text's first token.", _firstTokenSeconds);
-            Spread("iptnative_batch_texts", "Texts per step.", _batchTexts);
+            Spread("iptnative_batch_texts", "Texts per step of a batch; a small model has a batch per core.", _batchTexts);
         }
         return text.ToString();
 

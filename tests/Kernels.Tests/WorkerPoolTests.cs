@@ -30,6 +30,43 @@ public sealed unsafe class WorkerPoolTests
         }
     });
 
+    // Whoever is above the width takes no part, and comes back when it widens.
+    [Theory]
+    [InlineData(2)]
+    [InlineData(5)]
+    public void AWidthIsKeptWhileItChanges(int workers) => Within(() =>
+    {
+        using var pool = new WorkerPool(workers);
+        int* counts = stackalloc int[100];
+        var random = new Random(2);
+        for (int run = 0; run < 3_000; run++)
+        {
+            pool.Width = random.Next(1, workers + 1);
+            new Span<int>(counts, 100).Clear();
+            var body = new Count { Counts = counts, Workers = pool.Width };
+            pool.Run(100, ref body);
+            for (int i = 0; i < 100; i++)
+                Assert.Equal(1, counts[i]);
+            Assert.Equal(0, body.WrongWorkers);
+        }
+        Assert.Throws<ArgumentOutOfRangeException>(() => pool.Width = 0);
+        Assert.Throws<ArgumentOutOfRangeException>(() => pool.Width = workers + 1);
+    });
+
+    [Fact]
+    public void AThreadStaysOnACoreAndRoamsAgain() => Within(() =>
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "other systems place threads themselves");
+        string before = Allowed();
+        ThreadPlace.Stay(Environment.ProcessorCount);
+        // One core: a number without a list or a range.
+        Assert.True(int.TryParse(Allowed(), out _), Allowed());
+        ThreadPlace.Roam();
+        Assert.Equal(before, Allowed());
+
+        static string Allowed() => File.ReadLines("/proc/thread-self/status").Single(l => l.StartsWith("Cpus_allowed_list:", StringComparison.Ordinal)).Split(':')[1].Trim();
+    });
+
     [Theory]
     [InlineData(2)]
     [InlineData(5)]

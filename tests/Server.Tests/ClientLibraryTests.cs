@@ -21,7 +21,7 @@ public sealed class ClientLibraryTests
             Assert.SkipWhen(installed != 0, $"npm could not install openai {Path.Combine(Scripts, "package-lock.json")} (no Node.js, or no registry in reach): {why}");
 
             const string token = "0123456789abcdef";
-            await using RunningServer running = await RunningServer.Start(change: o => o with { Token = token, MaxTokens = 4000 });
+            await using RunningServer running = await RunningServer.Start(change: o => o with { Token = token, MaxTokens = 50_000 });
             (int code, string output, string error) = await Run("node", folder, "client.mjs", new Uri(running.Server.Address, "v1").ToString(), token);
             Assert.True(code == 0, $"node ended with {code}: {error}{output}");
             JsonNode told = JsonNode.Parse(output)!; // the script writes an object
@@ -44,6 +44,10 @@ public sealed class ClientLibraryTests
             Assert.Equal(("NotFoundError", 404, "model_not_found"), ((string?)errors[0]!["kind"], (int)errors[0]!["status"]!, (string?)errors[0]!["code"]));
             Assert.Equal(("BadRequestError", 400, "max_tokens"), ((string?)errors[1]!["kind"], (int)errors[1]!["status"]!, (string?)errors[1]!["param"]));
             Assert.Equal(("AuthenticationError", 401), ((string?)errors[2]!["kind"], (int)errors[2]!["status"]!));
+            // The stream that was given up: draining ends with the last request, which is minutes away unless the server notices that its client left.
+            Assert.True((int)told["heard"]! >= 1);
+            await running.Server.DrainAsync(Timeout.InfiniteTimeSpan);
+            Assert.Equal(1, running.Server.Metrics.AbandonedCompletions);
         }
         finally
         {

@@ -18,10 +18,14 @@ public sealed class CompletionTests
     // Long enough that a client surely leaves, or a queue surely fills, before it ends by itself.
     private static JsonObject Endless(string model = "p0") => new() { ["model"] = model, ["prompt"] = "[wiki_split] a", ["temperature"] = 2, ["seed"] = 3, ["max_tokens"] = 4000, ["min_tokens"] = 3999 };
 
-    [Fact]
-    public async Task SixteenClientsOfDifferentPromptsGetTheirOwnAnswers()
+    // One thread is one lane; three are three, and meet in one queue.
+    [Theory]
+    [InlineData(1, 5)]
+    [InlineData(3, 5)]
+    [InlineData(2, 32)]
+    public async Task SixteenClientsOfDifferentPromptsGetTheirOwnAnswers(int threads, int batch)
     {
-        await using RunningServer running = await RunningServer.Start(prompts: 7, o => o with { MaxBatch = 5, MaxChoices = 5 });
+        await using RunningServer running = await RunningServer.Start(prompts: 7, o => o with { MaxBatch = batch, MaxChoices = 5, Threads = threads });
         string[] models = ["t5-gym-tiny", .. Enumerable.Range(0, 7).Select(i => $"p{i}")];
         var expected = new Dictionary<(string, string), string>();
         foreach (string model in models)
@@ -179,6 +183,38 @@ public sealed class CompletionTests
         first.Dispose();
         Assert.NotNull((await second)["choices"]);
         await RunningServer.Until(async () => await running.Figure("iptnative_abandoned_total") == 1, "the first counts as abandoned");
+    }
+
+    [Fact]
+    public async Task AClientThatLeavesTheQueueMakesRoomInIt()
+    {
+        await using RunningServer running = await RunningServer.Start(change: o => o with { MaxBatch = 1, MaxChoices = 1, MaxQueue = 1, MaxTokens = 4000 });
+        using CancellationTokenSource leaveFirst = new(), leaveSecond = new();
+        using HttpResponseMessage first = await running.Stream(Endless(), leaveFirst.Token);
+        await RunningServer.Until(async () => await running.Figure("iptnative_running_texts") == 1, "the first runs");
+        HttpResponseMessage second = await running.Stream(Endless("p1"), leaveSecond.Token);
+        Assert.Equal(1, await running.Figure("iptnative_waiting_texts"));
+        await leaveSecond.CancelAsync();
+        second.Dispose();
+        await RunningServer.Until(async () => await running.Figure("iptnative_waiting_texts") == 0, "the second has left the queue");
+        Assert.Equal(1, await running.Figure("iptnative_running_texts"));
+        Task<JsonNode> third = running.Complete(new JsonObject { ["model"] = "p1", ["prompt"] = "b", ["max_tokens"] = 3 });
+        await RunningServer.Until(async () => await running.Figure("iptnative_waiting_texts") == 1, "the third waits");
+        await leaveFirst.CancelAsync();
+        first.Dispose();
+        Assert.NotNull((await third)["choices"]);
+        await RunningServer.Until(async () => await running.Figure("iptnative_running_texts") == 0, "nothing runs any more");
+    }
+
+    [Fact]
+    public async Task AnInputOfManyTextsIsAnsweredWholeByLanesTogether()
+    {
+        await using RunningServer running = await RunningServer.Start(change: o => o with { Threads = 4 });
+        JsonNode many = await running.Complete(new JsonObject { ["model"] = "p2", ["prompt"] = new JsonArray([.. Inputs.Select(i => JsonValue.Create(i))]), ["n"] = 2, ["temperature"] = 1, ["seed"] = 7, ["max_tokens"] = 12 });
+        await using RunningServer alone = await RunningServer.Start();
+        JsonNode same = await alone.Complete(new JsonObject { ["model"] = "p2", ["prompt"] = new JsonArray([.. Inputs.Select(i => JsonValue.Create(i))]), ["n"] = 2, ["temperature"] = 1, ["seed"] = 7, ["max_tokens"] = 12 });
+        Assert.Equal(same["choices"]!.ToJsonString(), many["choices"]!.ToJsonString());
+        Assert.Equal(12, many["choices"]!.AsArray().Count);
     }
 
     [Fact]

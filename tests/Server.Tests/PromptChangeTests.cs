@@ -38,6 +38,50 @@ public sealed class PromptChangeTests
         Assert.Equal(4, running.Log.Length);
     }
 
+    [Theory]
+    [InlineData("[P:1] {txt}", "'{txt}' is no slot, expected {text}, [P:n] for n virtual tokens, or [slot]")]
+    [InlineData("[P:2] {text}", "has 2 virtual tokens, the prompt has 1 rows")]
+    [InlineData("[P:1] text", "{text} is there 0 times, expected once")]
+    public async Task ATemplateInDisorderIsToldOfAndNotServed(string template, string message)
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1);
+        string adapter = Path.Combine(running.Folder, "adapter");
+        Assert.Contains(message, await Complaint(running, () => WriteAside(adapter, new Prompt(new float[RunningServer.DModel], 1, RunningServer.DModel), template: template)), StringComparison.Ordinal);
+        Assert.Equal(404, (await running.Post("""{"model": "adapter", "prompt": "x"}""")).Status);
+        Assert.Equal(["t5-gym-tiny", "p0"], running.Server.Names);
+    }
+
+    [Theory]
+    [InlineData(6, null, "num_layers=6, this one has 4")]
+    [InlineData(4, 8, "num_heads=8, this one has 4")]
+    public async Task APromptOfAnotherModelOfTheSameWidthIsNotServed(int layers, int? heads, string message)
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1);
+        string adapter = Path.Combine(running.Folder, "adapter");
+        Assert.Contains($"the prompt was trained on a model with {message}", await Complaint(running, () => WriteAside(adapter, new Prompt(new float[RunningServer.DModel], 1, RunningServer.DModel), layers, heads)), StringComparison.Ordinal);
+        Assert.Equal(404, (await running.Post("""{"model": "adapter", "prompt": "x"}""")).Status);
+
+        WriteAside(Path.Combine(running.Folder, "right"), new Prompt(new float[RunningServer.DModel], 1, RunningServer.DModel), 4, 4);
+        await RunningServer.Until(() => Task.FromResult(running.Server.Names.Contains("right")), "the right model's came");
+    }
+
+    // A folder that is there at once: one that is written file by file may be looked at in between.
+    private static void WriteAside(string folder, Prompt prompt, int? layers = null, int? heads = null, string? template = null)
+    {
+        string aside = Directory.CreateTempSubdirectory("iptnative-serve-").FullName;
+        PeftPrompt.Write(aside, prompt, numLayers: layers, numHeads: heads);
+        if (template is not null)
+            File.WriteAllText(Path.Combine(aside, "prompt_template.txt"), template);
+        Directory.Move(aside, folder);
+    }
+
+    private static async Task<string> Complaint(RunningServer running, Action write)
+    {
+        write();
+        await RunningServer.Until(() => Task.FromResult(running.Log.Length == 1), "a complaint");
+        return running.Log[0];
+    }
+
     [Fact]
     public async Task ClientsAddAndDeleteWhereTheyMay()
     {
@@ -81,7 +125,9 @@ public sealed class PromptChangeTests
     {
         await using RunningServer running = await RunningServer.Start(prompts: 1);
         using var body = new ByteArrayContent([1]);
-        Assert.Equal(HttpStatusCode.Forbidden, (await running.Client.PutAsync("v1/prompts/x", body, TestContext.Current.CancellationToken)).StatusCode);
+        HttpResponseMessage refused = await running.Client.PutAsync("v1/prompts/x", body, TestContext.Current.CancellationToken);
+        Assert.Equal(HttpStatusCode.Forbidden, refused.StatusCode);
+        Assert.Equal("permission_error", (string?)JsonNode.Parse(await refused.Content.ReadAsStringAsync(TestContext.Current.CancellationToken))!["error"]!["type"]);
         Assert.Equal(HttpStatusCode.Forbidden, (await running.Client.DeleteAsync("v1/models/p0", TestContext.Current.CancellationToken)).StatusCode);
         Assert.Contains("p0", running.Server.Names);
     }

@@ -94,7 +94,7 @@ internal static class EvaluateCommand
 
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
             for (int i = 0; i < names.Length; i++)
-                prompts[i]?.RequireWidth(checkpoint.Config.DModel, entries[i].Path);
+                prompts[i]?.RequireModel(checkpoint.Config, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
             ComputeType precision = ComputeOption.Read(parsed, compute);
             using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), Compute = precision, Generation = ForwardOption.Read(parsed, forward, precision) });

@@ -44,7 +44,7 @@ internal static class InspectCommand
 
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
             for (int i = 0; i < prompts.Length; i++)
-                prompts[i].Value.RequireWidth(checkpoint.Config.DModel, entries[i].Path);
+                prompts[i].Value.RequireModel(checkpoint.Config, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
             var inspections = new List<KeyValuePair<string, PromptInspection>>();
             for (int i = 0; i < prompts.Length; i++)

@@ -71,7 +71,7 @@ internal static partial class TransferCommand
 
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
             for (int i = 0; i < values.Length; i++)
-                values[i].RequireWidth(checkpoint.Config.DModel, named[i].Path);
+                values[i].RequireModel(checkpoint.Config, named[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
             using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads.Of(parsed) });
             using var memory = new PromptMemory(frozen.Device, values);

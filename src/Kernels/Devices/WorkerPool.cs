@@ -38,6 +38,7 @@ public sealed unsafe class WorkerPool : IDisposable
     private readonly Sleeper[] _sleepers;
     private SharedWords _words;
     private volatile bool _stop;
+    private volatile int _width;
     private delegate*<void*, int, int, void> _body;
     private void* _state;
     private int _tasks;
@@ -48,7 +49,7 @@ public sealed unsafe class WorkerPool : IDisposable
     public WorkerPool(int workers)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
-        Workers = workers;
+        Workers = _width = workers;
         _threads = new Thread[workers - 1];
         _sleepers = new Sleeper[workers - 1];
         for (int i = 0; i < _threads.Length; i++)
@@ -63,6 +64,19 @@ public sealed unsafe class WorkerPool : IDisposable
 
     /// <summary>Threads that work, the caller's included.</summary>
     public int Workers { get; }
+
+    /// <summary>Threads that runs use now, 1 to <see cref="Workers"/>: fewer where another pool needs the cores for a while. Whoever is above it leaves after its piece.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Set to less than 1 or more than there are.</exception>
+    public int Width
+    {
+        get => _width;
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfLessThan(value, 1);
+            ArgumentOutOfRangeException.ThrowIfGreaterThan(value, Workers);
+            _width = value;
+        }
+    }
 
     /// <summary>Held by an op that keeps data in shared scratch over several runs; the running thread may take it again.</summary>
     internal Lock Gate { get; } = new();
@@ -99,12 +113,13 @@ public sealed unsafe class WorkerPool : IDisposable
                 _state = state;
                 _tasks = tasks;
                 _words.Next = 0;
-                bool shared = tasks > 1 && _threads.Length > 0;
+                int helpers = Math.Min(tasks, _width) - 1;
+                bool shared = helpers > 0;
                 if (shared)
                 {
                     // Generation + 1, open, nobody inside; the exchange also publishes the fields above.
                     Interlocked.Exchange(ref _words.Job, ((_words.Job >> 32) + 1 << 32) | OpenBit);
-                    Wake(Math.Min(tasks - 1, _threads.Length));
+                    Wake(helpers);
                 }
                 Drain(0);
                 if (shared)
@@ -181,7 +196,7 @@ public sealed unsafe class WorkerPool : IDisposable
         }
     }
 
-    private static bool IsNew(long job, long seen) => (job & OpenBit) != 0 && job >> 32 != seen;
+    private bool IsNew(long job, long seen, int worker) => (job & OpenBit) != 0 && job >> 32 != seen && worker < _width;
 
     private void Loop(int worker)
     {
@@ -191,7 +206,7 @@ public sealed unsafe class WorkerPool : IDisposable
         while (!_stop)
         {
             long job = Volatile.Read(ref _words.Job);
-            if (IsNew(job, seen))
+            if (IsNew(job, seen, worker))
             {
                 if (Interlocked.CompareExchange(ref _words.Job, job + 1, job) != job)
                     continue;
@@ -208,7 +223,7 @@ public sealed unsafe class WorkerPool : IDisposable
             {
                 // Announce, then look again: the caller publishes the job, then looks for sleepers. One of the two sees the other.
                 Interlocked.Exchange(ref sleeper.Asleep, 1);
-                bool due = IsNew(Volatile.Read(ref _words.Job), seen) || _stop;
+                bool due = IsNew(Volatile.Read(ref _words.Job), seen, worker) || _stop;
                 // Whoever takes the mark back decides: a mark already taken means that a permit is on its way and has to be used up.
                 if (!due || Interlocked.Exchange(ref sleeper.Asleep, 0) == 0)
                     sleeper.Permit.Wait();

@@ -34,6 +34,18 @@ internal unsafe interface IMicroKernel
     /// <param name="alpha">Factor.</param>
     /// <param name="accumulate">Add to C; overwrite it otherwise.</param>
     static abstract void Tile(bool edgeRows, bool edgeColumns, int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate);
+
+    /// <summary>Two edge panels of A at once, one below the other, with a whole panel of B: B is read once for both.</summary>
+    /// <param name="kc">Steps of k.</param>
+    /// <param name="a">The upper packed panel of A.</param>
+    /// <param name="lower">The lower one.</param>
+    /// <param name="b">Packed panel.</param>
+    /// <param name="c">First element of the tile.</param>
+    /// <param name="ldc">Elements from row to row of C.</param>
+    /// <param name="alpha">Factor.</param>
+    /// <param name="accumulate">Add to C; overwrite it otherwise.</param>
+    /// <returns>False, and nothing is done, where the width has no such tile.</returns>
+    static virtual bool TryTwoEdges(int kc, float* a, float* lower, float* b, float* c, long ldc, float alpha, bool accumulate) => false;
 }
 
 /// <summary>Plain loops. Not fused: without hardware a fused multiply-add is a library call.</summary>

@@ -195,6 +195,64 @@ internal readonly unsafe struct MicroKernel512 : IMicroKernel
         Store(c + 11 * ldc, c11x, scale, accumulate);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool TryTwoEdges(int kc, float* a, float* lower, float* b, float* c, long ldc, float alpha, bool accumulate)
+    {
+        Tile8x32(kc, a, lower, b, c, ldc, alpha, accumulate);
+        return true;
+    }
+
+    // Two panels of four rows: a decoder's step of eight texts. Half the loads of B, and enough chains to fill both pipes.
+    [MethodImpl(Jit.Loop)]
+    private static void Tile8x32(int kc, float* a, float* lower, float* b, float* c, long ldc, float alpha, bool accumulate)
+    {
+        Vector512<float> c0x = Vector512<float>.Zero, c0y = Vector512<float>.Zero;
+        Vector512<float> c1x = Vector512<float>.Zero, c1y = Vector512<float>.Zero;
+        Vector512<float> c2x = Vector512<float>.Zero, c2y = Vector512<float>.Zero;
+        Vector512<float> c3x = Vector512<float>.Zero, c3y = Vector512<float>.Zero;
+        Vector512<float> c4x = Vector512<float>.Zero, c4y = Vector512<float>.Zero;
+        Vector512<float> c5x = Vector512<float>.Zero, c5y = Vector512<float>.Zero;
+        Vector512<float> c6x = Vector512<float>.Zero, c6y = Vector512<float>.Zero;
+        Vector512<float> c7x = Vector512<float>.Zero, c7y = Vector512<float>.Zero;
+        for (int k = 0; k < kc; k++, a += 4, lower += 4, b += 32)
+        {
+            Vector512<float> bx = Vector512.Load(b), by = Vector512.Load(b + 16);
+            Vector512<float> ar = Vector512.Create(a[0]);
+            c0x = Vector512.FusedMultiplyAdd(ar, bx, c0x);
+            c0y = Vector512.FusedMultiplyAdd(ar, by, c0y);
+            ar = Vector512.Create(a[1]);
+            c1x = Vector512.FusedMultiplyAdd(ar, bx, c1x);
+            c1y = Vector512.FusedMultiplyAdd(ar, by, c1y);
+            ar = Vector512.Create(a[2]);
+            c2x = Vector512.FusedMultiplyAdd(ar, bx, c2x);
+            c2y = Vector512.FusedMultiplyAdd(ar, by, c2y);
+            ar = Vector512.Create(a[3]);
+            c3x = Vector512.FusedMultiplyAdd(ar, bx, c3x);
+            c3y = Vector512.FusedMultiplyAdd(ar, by, c3y);
+            ar = Vector512.Create(lower[0]);
+            c4x = Vector512.FusedMultiplyAdd(ar, bx, c4x);
+            c4y = Vector512.FusedMultiplyAdd(ar, by, c4y);
+            ar = Vector512.Create(lower[1]);
+            c5x = Vector512.FusedMultiplyAdd(ar, bx, c5x);
+            c5y = Vector512.FusedMultiplyAdd(ar, by, c5y);
+            ar = Vector512.Create(lower[2]);
+            c6x = Vector512.FusedMultiplyAdd(ar, bx, c6x);
+            c6y = Vector512.FusedMultiplyAdd(ar, by, c6y);
+            ar = Vector512.Create(lower[3]);
+            c7x = Vector512.FusedMultiplyAdd(ar, bx, c7x);
+            c7y = Vector512.FusedMultiplyAdd(ar, by, c7y);
+        }
+        Vector512<float> scale = Vector512.Create(alpha);
+        Store(c, c0x, c0y, scale, accumulate);
+        Store(c + ldc, c1x, c1y, scale, accumulate);
+        Store(c + 2 * ldc, c2x, c2y, scale, accumulate);
+        Store(c + 3 * ldc, c3x, c3y, scale, accumulate);
+        Store(c + 4 * ldc, c4x, c4y, scale, accumulate);
+        Store(c + 5 * ldc, c5x, c5y, scale, accumulate);
+        Store(c + 6 * ldc, c6x, c6y, scale, accumulate);
+        Store(c + 7 * ldc, c7x, c7y, scale, accumulate);
+    }
+
     [MethodImpl(Jit.Loop)]
     private static void Tile4x32(int kc, float* a, float* b, float* c, long ldc, float alpha, bool accumulate)
     {

@@ -77,6 +77,11 @@ internal static unsafe class Panels
             int height = edgeRows ? TKernel.EdgeRows : TKernel.Rows;
             int valid = Math.Min(height, rows - i);
             float* panel = a + (long)i * packed + (long)first * height;
+            if (edgeRows && rows - i >= 2 * height && columns == width && !edgeColumns && TKernel.TryTwoEdges(kc, panel, panel + (long)height * packed, b, c + i * ldc, ldc, alpha, accumulate))
+            {
+                i += 2 * height;
+                continue;
+            }
             if (valid == height && columns == width)
             {
                 TKernel.Tile(edgeRows, edgeColumns, kc, panel, b, c + i * ldc, ldc, alpha, accumulate);

@@ -187,7 +187,7 @@ public sealed class ContinuousGeneration : IDisposable
         int token;
         try
         {
-            token = row.Sequence.Advance(logits, options, Sampler(options), _config.EosTokenId, decoderRow, step);
+            token = row.Sequence.Advance(logits, options, Sampler(options), _config.EosTokenId, decoderRow, step, row.Request.ReadsLogProbs);
         }
         catch (InvalidDataException e)
         {

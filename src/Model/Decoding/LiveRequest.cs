@@ -12,18 +12,18 @@ public abstract class LiveRequest
     /// <summary>Makes a request.</summary>
     /// <param name="options">One beam; NumReturnSequences texts are generated, sampled ones from streams of their own.</param>
     /// <param name="stream">Picks the random stream, as in <see cref="Generator"/>: the same seed and stream give the same text.</param>
-    /// <param name="topLogProbs">Likeliest tokens told beside each token, 0 or more.</param>
+    /// <param name="topLogProbs">Likeliest tokens told beside each token, 0 or more; null where no log probability is read, not even the token's own.</param>
     /// <exception cref="ArgumentException">An option is impossible, or asks for beams.</exception>
-    protected LiveRequest(GenerationOptions options, long stream, int topLogProbs)
+    protected LiveRequest(GenerationOptions options, long stream, int? topLogProbs)
     {
         ArgumentNullException.ThrowIfNull(options);
-        ArgumentOutOfRangeException.ThrowIfNegative(topLogProbs);
+        ArgumentOutOfRangeException.ThrowIfNegative(topLogProbs ?? 0, nameof(topLogProbs));
         // Copies of a greedy text are a search's beams to Validate; here they are merely the same text told several times.
         (options.DoSample ? options : options with { NumReturnSequences = 1 }).Validate();
         if (options.NumBeams != 1)
             throw new ArgumentException($"Continuous generation: num_beams is {options.NumBeams}, expected 1. Beams compete with each other and end together: use Generator.", nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.NumReturnSequences, 1, nameof(options));
-        (Options, Stream, TopLogProbs) = (options, stream, topLogProbs);
+        (Options, Stream, TopLogProbs, ReadsLogProbs) = (options, stream, topLogProbs ?? 0, topLogProbs is not null);
     }
 
     /// <summary>What is generated.</summary>
@@ -34,6 +34,9 @@ public abstract class LiveRequest
 
     /// <summary>Likeliest tokens told beside each token.</summary>
     public int TopLogProbs { get; }
+
+    /// <summary>False where tokens are told with a log probability that is no number, which saves a pass over the vocabulary.</summary>
+    public bool ReadsLogProbs { get; }
 
     /// <summary>False once nobody waits for it any more: its rows leave before the next step.</summary>
     public abstract bool IsWanted { get; }

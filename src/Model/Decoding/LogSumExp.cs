@@ -41,10 +41,36 @@ internal static class LogSumExp
             sum = Vector.Sum(sums);
             foreach (float x in rest) sum += MathF.Exp(x - max);
         }
-        if (double.IsFinite(sum)) return max + Math.Log(sum);
+        return double.IsFinite(sum) ? max + Math.Log(sum) : throw NotFinite(logits, row, step);
+    }
+
+    /// <summary>The largest logit alone, where the normaliser is of no use; refuses what <see cref="Of"/> refuses.</summary>
+    /// <returns>Not a number.</returns>
+    /// <exception cref="InvalidDataException">A logit is NaN or plus infinity, or all are minus infinity.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static double Max(ReadOnlySpan<float> logits, int row, int step, out float max)
+    {
+        ReadOnlySpan<Vector<float>> vectors = MemoryMarshal.Cast<float, Vector<float>>(logits);
+        var lanes = new Vector<float>(float.NegativeInfinity);
+        // All bits set where every number of the lane equalled itself.
+        Vector<int> numbers = Vector<int>.AllBitsSet;
+        foreach (Vector<float> x in vectors)
+        {
+            lanes = Vector.Max(lanes, x);
+            numbers &= Vector.Equals(x, x);
+        }
+        max = float.NegativeInfinity;
+        for (int i = 0; i < Vector<float>.Count; i++) max = Math.Max(max, lanes[i]);
+        foreach (float x in logits[(vectors.Length * Vector<float>.Count)..]) max = Math.Max(max, x);
+        // Math.Max keeps a NaN of the rest; one of the lanes may have been lost.
+        return float.IsFinite(max) && numbers == Vector<int>.AllBitsSet ? double.NaN : throw NotFinite(logits, row, step);
+    }
+
+    private static InvalidDataException NotFinite(ReadOnlySpan<float> logits, int row, int step)
+    {
         int bad = 0;
         while (bad < logits.Length - 1 && !float.IsNaN(logits[bad]) && !float.IsPositiveInfinity(logits[bad])) bad++;
-        throw new InvalidDataException(
+        return new InvalidDataException(
             $"Generation: the logits of row {row} at step {step} are not finite (token {bad}: {logits[bad]}); expected finite numbers. "
             + "The weights or the prompt hold NaN or infinity, or a 16-bit format overflowed: check them, or load the model as f32.");
     }

@@ -16,7 +16,7 @@ internal struct RunningSequence(SplitMix64 random, bool logProbs)
 
     public FinishReason Finish { get; private set; } = FinishReason.MaxLength;
 
-    /// <summary>The log of the normaliser of the row that was read last.</summary>
+    /// <summary>The log of the normaliser of the row that was read last; not a number where it was not asked for.</summary>
     public double Norm { get; private set; }
 
     /// <summary>Chooses the next token.</summary>
@@ -26,11 +26,13 @@ internal struct RunningSequence(SplitMix64 random, bool logProbs)
     /// <param name="eos">Token that ends the text.</param>
     /// <param name="decoderRow">For messages.</param>
     /// <param name="step">Tokens chosen before.</param>
+    /// <param name="norm">False where nobody reads log probabilities: the row is then looked through once, not raised to powers.</param>
     /// <returns>The token; <paramref name="eos"/> ends the text and is not among its ids.</returns>
     /// <exception cref="InvalidDataException">The logits are not finite.</exception>
-    public int Advance(ReadOnlySpan<float> logits, GenerationOptions options, TokenSampler? sampler, int eos, int decoderRow, int step)
+    public int Advance(ReadOnlySpan<float> logits, GenerationOptions options, TokenSampler? sampler, int eos, int decoderRow, int step, bool norm = true)
     {
-        Norm = LogSumExp.Of(logits, decoderRow, step, out float max);
+        float max;
+        Norm = norm ? LogSumExp.Of(logits, decoderRow, step, out max) : LogSumExp.Max(logits, decoderRow, step, out max);
         int forbidden = step < options.MinLength ? eos : -1;
         int token = sampler is null ? ArgMax(logits, max, forbidden) : sampler.Draw(logits, forbidden, ref _random);
         double logProb = logits[token] - Norm;

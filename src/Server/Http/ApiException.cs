@@ -19,7 +19,8 @@ internal sealed class ApiException(int status, string message, string? param = n
 
     public string Type => status switch
     {
-        401 or 403 => "authentication_error",
+        401 => "authentication_error",
+        403 => "permission_error",
         404 => "not_found_error",
         429 => "rate_limit_error",
         >= 500 => "server_error",

@@ -45,8 +45,11 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
         }
         finally
         {
-            // The client has its answer, or has left: what still runs for it stops at the next step.
+            // The client has its answer, or has left: what still runs for it stops at the next step, and what waits makes room.
+            bool left = !call.Events.Completion.IsCompleted;
             call.Abandon();
+            if (left)
+                scheduler.DropUnwanted();
         }
     }
 
@@ -158,7 +161,17 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
         {
             string words = input.Text ?? throw new ApiException(400, $"Input {number} is token ids, expected a text: '{prompt.Name}' has a template that texts are put into.", "prompt");
             var filled = new List<int>();
-            if (template.Encode(tokenizer, words, options.MaxSourceLength, filled))
+            bool cut;
+            try
+            {
+                cut = template.Encode(tokenizer, words, options.MaxSourceLength, filled);
+            }
+            catch (ArgumentException e)
+            {
+                // The template itself does not suit this server; no text would.
+                throw new ApiException(400, $"'{prompt.Name}' cannot be asked here. {e.Message}", "model", "template_unusable");
+            }
+            if (cut)
                 throw new ApiException(400, $"Input {number} has more tokens than the {options.MaxSourceLength} that this server takes, the prompt's template included. Shorten it.", "prompt", "context_length_exceeded");
             return [.. filled];
         }

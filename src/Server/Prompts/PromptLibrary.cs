@@ -1,5 +1,6 @@
 // The prompts of a folder, kept up with what is in it. Deliberately not: the table that a batch reads (Scheduler), HTTP.
 using System.Collections.Frozen;
+using IptNative.Model.Config;
 using IptNative.Tuning.Prompts;
 
 namespace IptNative.Server.Prompts;
@@ -27,7 +28,7 @@ internal sealed class PromptLibrary
     private readonly record struct Stamp(string Path, DateTime Written, long Bytes);
 
     private readonly string? _folder;
-    private readonly int _dModel;
+    private readonly T5Config _config;
     private readonly ServedPrompt _bare;
     private readonly Action<string> _log;
     private readonly Lock _changes = new();
@@ -38,9 +39,9 @@ internal sealed class PromptLibrary
     /// <summary>Reads the folder; every entry has to be in order.</summary>
     /// <exception cref="InvalidDataException">An entry is no prompt of this model, or two have one name.</exception>
     /// <exception cref="IOException">The folder or an entry cannot be read.</exception>
-    public PromptLibrary(string? folder, string bareName, int dModel, Action<string> log)
+    public PromptLibrary(string? folder, string bareName, T5Config config, Action<string> log)
     {
-        (_folder, _dModel, _log) = (folder, dModel, log);
+        (_folder, _config, _log) = (folder, config, log);
         _bare = new ServedPrompt(bareName, "", null, DateTimeOffset.UnixEpoch);
         _prompts = new Dictionary<string, ServedPrompt> { [bareName] = _bare }.ToFrozenDictionary(StringComparer.Ordinal);
         if (folder is not null && !Directory.Exists(folder))
@@ -84,7 +85,7 @@ internal sealed class PromptLibrary
             {
                 File.WriteAllBytes(temporary, content);
                 Prompt prompt = PromptFile.Read(temporary);
-                prompt.RequireWidth(_dModel, name);
+                prompt.RequireModel(_config, name);
                 File.Move(temporary, path);
                 var added = new ServedPrompt(name, path, prompt, Written(path));
                 _stamps[name] = StampOf(path);
@@ -153,7 +154,7 @@ internal sealed class PromptLibrary
                     }
                     _stamps[name] = stamp;
                     Prompt prompt = PromptFile.Read(path);
-                    prompt.RequireWidth(_dModel, path);
+                    prompt.RequireModel(_config, path);
                     kept.Add(name, new ServedPrompt(name, path, prompt, Written(path)));
                     _complaints.RemoveWhere(c => c.Contains(path, StringComparison.Ordinal));
                     changed = true;

@@ -17,7 +17,7 @@ internal readonly record struct ToldToken(int Id, float LogProb, TokenLogProb[] 
 /// <param name="TokenCount">Tokens generated so far for this choice.</param>
 internal sealed record ChoiceEvent(int Choice, string Text, IReadOnlyList<ToldToken> Tokens, string? Finish, int TokenCount);
 
-/// <summary>A call: written to by the scheduler's thread, read by its handler.</summary>
+/// <summary>A call: written to by the lanes that its inputs are in, read by its handler.</summary>
 internal sealed class CompletionCall
 {
     // Never full and never waited for: a client that reads slowly costs its own few tokens of memory, and nobody else's time.
@@ -47,7 +47,7 @@ internal sealed class CompletionCall
     public void Write(ChoiceEvent news)
     {
         _events.Writer.TryWrite(news);
-        if (news.Finish is not null && --_open == 0)
+        if (news.Finish is not null && Interlocked.Decrement(ref _open) == 0)
             _events.Writer.TryComplete();
     }
 }
@@ -73,7 +73,7 @@ internal sealed class CompletionJob : LiveRequest
     private int _ended;
 
     public CompletionJob(CompletionCall call, int number, int[] ids, ServedPrompt prompt, GenerationOptions options, IReadOnlyList<string> stops, int? logProbs, bool inParts, T5Tokenizer tokenizer)
-        : base(options, number, logProbs ?? 0)
+        : base(options, number, logProbs)
     {
         (_call, _firstChoice, _logProbs, _inParts, Ids, Prompt) = (call, number * options.NumReturnSequences, logProbs is not null, inParts, ids, prompt);
         // An offset in the text needs the text.

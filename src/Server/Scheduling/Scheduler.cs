@@ -1,41 +1,63 @@
-// The thread that owns the model: takes waiting texts into the batch between two steps. Deliberately not: HTTP, files, tokenizing.
+// Which text joins which lane, and when. Deliberately not: generating (Lane), HTTP, files, tokenizing.
 using System.Diagnostics;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
-using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
-using IptNative.Server.Prompts;
-using IptNative.Tuning.Prompts;
 
 namespace IptNative.Server.Scheduling;
 
+/// <summary>What a lane does next.</summary>
+/// <param name="Joining">Jobs that join it now; may be none.</param>
+/// <param name="Threads">How many threads its step may use.</param>
+/// <param name="Stays">Whether its thread keeps to a core of its own.</param>
+internal readonly record struct Turn(List<CompletionJob> Joining, int Threads, bool Stays);
+
 /// <summary>Continuous batching across prompts, first come, first served.</summary>
 /// <remarks>
-/// A text waits for room only: the batch has a most of rows and of positions. What comes first is never overtaken, so a long text cannot starve.
-/// A failure of a pass ends the texts that were in it with an error and nothing else.
+/// A model whose packed copy is small is stepped by several lanes at once, one per core: a step of few rows is microseconds long, and handing each of its
+/// products over to another core costs as much as the product. A lane that is alone uses all cores. Large models have one lane: its cores share each product.
+/// A text waits for room only: all lanes together have a most of texts and of positions. What comes first is never overtaken, so a long text cannot starve; the
+/// lane with the fewest texts takes it between two of its steps.
 /// </remarks>
 internal sealed class Scheduler : IDisposable
 {
-    private readonly Checkpoint _checkpoint;
-    private readonly CpuDevice _device;
+    // All lanes' copies of the decoder's matrices together.
+    private const long MostCopiedBytes = 128L << 20;
+
+    // Beyond this the last-level cache is what lanes compete for.
+    private const int MostLanes = 8;
+
     private readonly ServerOptions _options;
     private readonly ServerMetrics _metrics;
     private readonly object _lock = new();
     private readonly Queue<CompletionJob> _waiting = new();
-    private readonly List<CompletionJob> _running = [];
-    private readonly Thread _thread;
+    private readonly Lane[] _lanes;
     private int _waitingTexts;
     private bool _stop;
 
-    public Scheduler(Checkpoint checkpoint, CpuDevice device, ServerOptions options, ServerMetrics metrics)
+    /// <summary>Starts the lanes.</summary>
+    /// <param name="checkpoint">The model; outlives this object.</param>
+    /// <param name="options">Limits, and how many threads compute.</param>
+    /// <param name="metrics">Told of steps.</param>
+    public Scheduler(Checkpoint checkpoint, ServerOptions options, ServerMetrics metrics)
     {
-        (_checkpoint, _device, _options, _metrics) = (checkpoint, device, options, metrics);
-        _thread = new Thread(Run) { IsBackground = true, Name = "scheduler" };
-        _thread.Start();
+        (_options, _metrics) = (options, metrics);
+        int threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
+        long copy = options.Compute == ComputeType.F32 ? FrozenT5.StepCopyBytes(checkpoint.Config) : 0;
+        int lanes = copy == 0 ? 1 : (int)Math.Clamp(MostCopiedBytes / copy, 1, Math.Min(threads, MostLanes));
+        _lanes = new Lane[lanes];
+        // The first lane is the one that is alone when one client is: it has every core.
+        for (int i = 0; i < lanes; i++)
+            _lanes[i] = new Lane(this, i, checkpoint, new CpuDevice(Math.Max(1, threads / (i + 1)), options.Compute), metrics);
+        foreach (Lane lane in _lanes)
+            lane.Start();
     }
 
     /// <summary>Texts that wait.</summary>
     public int Waiting => Volatile.Read(ref _waitingTexts);
+
+    /// <summary>Texts in all lanes.</summary>
+    public int Running => _lanes.Sum(lane => lane.Texts);
 
     /// <summary>Puts all jobs of a call into the queue, or none.</summary>
     /// <param name="jobs">The jobs.</param>
@@ -55,107 +77,105 @@ internal sealed class Scheduler : IDisposable
                 _waiting.Enqueue(job);
             }
             _waitingTexts += texts;
-            Monitor.Pulse(_lock);
+            CallNext();
         }
         return true;
     }
 
-    /// <summary>Ends the thread; texts that are not done fail.</summary>
+    /// <summary>A client has left: what it had in the queue makes room there at once. What runs for it leaves its lane at the next step.</summary>
+    public void DropUnwanted()
+    {
+        lock (_lock)
+        {
+            if (_waiting.All(j => j.IsWanted))
+                return;
+            CompletionJob[] wanted = [.. _waiting.Where(j => j.IsWanted)];
+            _waiting.Clear();
+            foreach (CompletionJob job in wanted)
+                _waiting.Enqueue(job);
+            _waitingTexts = wanted.Sum(j => j.Texts);
+            CallNext();
+        }
+    }
+
+    /// <summary>What a lane does next; waits while there is nothing.</summary>
+    /// <param name="lane">Asks between two of its steps.</param>
+    /// <returns>Its next step; null to end.</returns>
+    public Turn? Take(Lane lane)
+    {
+        var joining = new List<CompletionJob>();
+        while (true)
+        {
+            lock (_lock)
+            {
+                if (_stop)
+                    return null;
+                lane.CountRunning();
+                // Its share of all there is: a crowd that comes at once is spread, and joins in one pass of the encoder a lane.
+                int share = (_lanes.Sum(l => l.Texts) + _waitingTexts + _lanes.Length - 1) / _lanes.Length;
+                while (lane.Texts < share && _waiting.TryPeek(out CompletionJob? next) && Fits(next))
+                {
+                    _waiting.Dequeue();
+                    _waitingTexts -= next.Texts;
+                    if (!next.IsWanted)
+                        continue;
+                    lane.Count(next);
+                    joining.Add(next);
+                }
+                CallNext();
+                if (lane.Texts > 0)
+                {
+                    int active = _lanes.Count(l => l.Texts > 0);
+                    // Lanes that fill the machine keep to a core each; with cores to spare the system places them well by itself.
+                    return new Turn(joining, Math.Max(1, _lanes[0].Threads / active), active > 1 && active == _lanes.Length && active == Environment.ProcessorCount);
+                }
+                lane.IsAsleep = true;
+            }
+            lane.Bell.Wait();
+        }
+    }
+
+    /// <summary>Ends the lanes; texts that are not done fail.</summary>
     public void Dispose()
     {
         lock (_lock)
         {
             _stop = true;
-            Monitor.Pulse(_lock);
+            foreach (CompletionJob job in _waiting)
+                job.Failed(Stopping());
+            foreach (Lane lane in _lanes)
+                lane.Bell.Release();
         }
-        _thread.Join();
+        foreach (Lane lane in _lanes)
+            lane.Dispose();
     }
 
-    private void Run()
+    public static OperationCanceledException Stopping() => new("The server is stopping.");
+
+    // Wakes the lane that the first of the queue is for, where it sleeps; one that is awake comes by itself after its step.
+    private void CallNext()
     {
-        var generation = new ContinuousGeneration(_checkpoint, _device);
-        try
+        if (!_waiting.TryPeek(out CompletionJob? next) || !Fits(next))
+            return;
+        Lane emptiest = _lanes[0];
+        foreach (Lane lane in _lanes)
         {
-            while (true)
-            {
-                List<CompletionJob>? joining = Take(generation.Rows);
-                if (joining is null)
-                    break;
-                try
-                {
-                    if (joining.Count > 0)
-                        Join(generation, joining);
-                    int rows = generation.Rows;
-                    generation.Step();
-                    _metrics.Stepped(rows);
-                    if (generation.Rows < rows)
-                        _running.RemoveAll(j => j.IsDone);
-                }
-                catch (Exception e)
-                {
-                    // Nothing of a broken pass is trusted: its texts are told, the next ones start afresh.
-                    _metrics.PassFailed();
-                    generation.FailAll(e);
-                    foreach (CompletionJob job in _running.Concat(joining))
-                        job.Failed(e);
-                    _running.Clear();
-                    generation.Dispose();
-                    generation = new ContinuousGeneration(_checkpoint, _device);
-                }
-            }
-            generation.FailAll(new OperationCanceledException("The server is stopping."));
+            if (lane.Texts < emptiest.Texts)
+                emptiest = lane;
         }
-        finally
-        {
-            generation.Dispose();
-        }
+        if (!emptiest.IsAsleep)
+            return;
+        emptiest.IsAsleep = false;
+        emptiest.Bell.Release();
     }
 
-    // The jobs to join now; empty to go on with what runs; null to end.
-    private List<CompletionJob>? Take(int rows)
+    private bool Fits(CompletionJob job)
     {
-        var joining = new List<CompletionJob>();
-        lock (_lock)
-        {
-            while (!_stop && rows == 0 && _waiting.Count == 0)
-                Monitor.Wait(_lock);
-            if (_stop)
-            {
-                foreach (CompletionJob job in _waiting)
-                    job.Failed(new OperationCanceledException("The server is stopping."));
-                return null;
-            }
-            int longest = _running.Count == 0 ? 0 : _running.Max(j => j.Positions);
-            while (_waiting.TryPeek(out CompletionJob? next))
-            {
-                int positions = Math.Max(longest, next.Positions);
-                if (next.IsWanted && rows > 0 && (rows + next.Texts > _options.MaxBatch || (long)(rows + next.Texts) * positions > _options.MaxBatchPositions))
-                    break;
-                _waiting.Dequeue();
-                _waitingTexts -= next.Texts;
-                if (!next.IsWanted)
-                    continue;
-                (longest, rows) = (positions, rows + next.Texts);
-                joining.Add(next);
-            }
-        }
-        return joining;
-    }
-
-    private void Join(ContinuousGeneration generation, List<CompletionJob> joining)
-    {
-        // The table holds what these jobs need, each prompt once; the encoder is its only reader, so it is gone after this.
-        ServedPrompt[] prompts = [.. joining.Select(j => j.Prompt).Where(p => p.Prompt is not null).Distinct()];
-        using PromptMemory? memory = prompts.Length == 0 ? null : new PromptMemory(_device, [.. prompts.Select(p => p.Prompt!)]); // filtered above
-        var batch = new T5Batch();
-        foreach (CompletionJob job in joining)
-        {
-            if (job.Prompt.Prompt?.Template is null)
-                batch.Add(job.Ids, prompt: Array.IndexOf(prompts, job.Prompt));
-            else
-                batch.AddTemplate(job.Ids, default, Array.IndexOf(prompts, job.Prompt));
-        }
-        generation.Join(batch, memory?.Table, joining);
-        _running.AddRange(joining);
+        if (!job.IsWanted)
+            return true;
+        int texts = 0, longest = job.Positions;
+        foreach (Lane lane in _lanes)
+            (texts, longest) = (texts + lane.Texts, Math.Max(longest, lane.Longest));
+        return texts == 0 || (texts + job.Texts <= _options.MaxBatch && (long)(texts + job.Texts) * longest <= _options.MaxBatchPositions);
     }
 }

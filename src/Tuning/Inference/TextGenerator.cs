@@ -54,7 +54,7 @@ public sealed class TextGenerator : IDisposable
         Checkpoint checkpoint = Checkpoint.Open(model, new CheckpointOpenOptions { VerifyChecksums = verifyChecksums });
         try
         {
-            prompt?.RequireWidth(checkpoint.Config.DModel, promptPath!);
+            prompt?.RequireModel(checkpoint.Config, promptPath!);
             return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, compute, forward);
         }
         catch

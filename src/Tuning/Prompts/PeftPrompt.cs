@@ -97,6 +97,7 @@ public static class PeftPrompt
             prompt = new Prompt(prompt.Values[..(tokens * prompt.DModel)], tokens, prompt.DModel);
         if (several)
             prompt = OfTask(file, prompt, task!); // refused above
+        prompt = prompt with { NumLayers = Integer(config, "num_layers", configPath), NumHeads = Integer(config, "num_attention_heads", configPath) };
         return WithTemplate(prompt, folder);
     }
 

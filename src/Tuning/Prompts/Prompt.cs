@@ -1,4 +1,6 @@
 // A soft prompt as a value: rows that stand before the input's embeddings. Deliberately not: training state, files (PromptFile).
+using IptNative.Model.Config;
+
 namespace IptNative.Tuning.Prompts;
 
 /// <summary>A soft prompt: <see cref="Length"/> rows of <see cref="DModel"/> floats.</summary>
@@ -33,6 +35,30 @@ public sealed record Prompt
         init => field = value is null || value.Rows == Length
             ? value
             : throw new ArgumentException($"Prompt: the template \"{value}\" has {value.Rows} virtual tokens, the prompt has {Length} rows; expected as many. The two belong to different prompts.", nameof(value));
+    }
+
+    /// <summary>num_layers of the model that it was trained on; null where its file does not say.</summary>
+    public int? NumLayers { get; init; }
+
+    /// <summary>num_heads of that model; null where its file does not say.</summary>
+    public int? NumHeads { get; init; }
+
+    /// <summary>Throws where the prompt is of another model, as far as it can be told: by its width, and by what its file says of the model.</summary>
+    /// <param name="config">The model that is to answer.</param>
+    /// <param name="path">Where the prompt came from, for the message.</param>
+    /// <exception cref="InvalidDataException">The two differ.</exception>
+    public void RequireModel(T5Config config, string path)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        RequireWidth(config.DModel, path);
+        Same("num_layers", NumLayers, config.NumLayers);
+        Same("num_heads", NumHeads, config.NumHeads);
+
+        void Same(string name, int? trained, int found)
+        {
+            if (trained is { } expected && expected != found)
+                throw new InvalidDataException($"{path}: the prompt was trained on a model with {name}={expected}, this one has {found}. A prompt fits only the checkpoint that it was trained on.");
+        }
     }
 
     /// <summary>Throws where the prompt is of a model of another width.</summary>
