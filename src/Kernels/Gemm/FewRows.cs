@@ -12,7 +12,7 @@ namespace IptNative.Kernels.Ops;
 ///           of k: |error| &lt;= (K + 4) eps sum|a||b|. A row's bits depend on nothing but that row and B: not on how many rows stand beside it nor on the
 ///           threads. That is what makes a text in a batch the same bits as the text alone. They are the bits of the product with the expanded B.
 ///           <see cref="ComputeType.BF16"/> rounds both operands first, as in Gemm; stored bf16 is taken as it is, subnormals too.
-/// Speed     T5 base's decoder (124 M weights), two Zen 5 cores that read 36 GB/s, ms for 1 / 8 / 32 / 96 rows (bench rows): f32 14 / 15 / 36 / 80, packed by Gemm 25 / 26 / 37 / 81;
+/// Speed     T5 base's decoder (124 M weights), its 109 products one after another on two Zen 5 cores that read 36 GB/s, ms for 1 / 8 / 32 / 96 rows: f32 14 / 15 / 36 / 80, packed by Gemm 25 / 26 / 37 / 81;
 ///           bf16 8 / 8 / 25 / 67 against 20 / 22 / 33 / 73. So steps take this kernel whatever their rows: it is never the slower one by more than a tenth, and one kernel
 ///           for every number of rows is what keeps a text's bits its own.
 /// </remarks>

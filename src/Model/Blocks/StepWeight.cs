@@ -11,7 +11,7 @@ namespace IptNative.Model.Blocks;
 /// <param name="inner">Columns of W.</param>
 /// <param name="outer">Rows of W.</param>
 /// <param name="compute">What products multiply.</param>
-/// <param name="pack">Whether the model is small enough that a packed copy of float32 weights pays: at 8 to 32 rows a sixth faster (bench rows, the shipped checkpoint).</param>
+/// <param name="pack">Whether the model is small enough that a packed copy of float32 weights pays: at 8 to 32 rows of the shipped checkpoint a sixth faster, at one slower.</param>
 internal sealed class StepWeight(CpuDevice device, Tensor stored, int inner, int outer, ComputeType compute, bool pack) : IDisposable
 {
     // Packed ones multiply float32; what is stored narrower is read as it is.
