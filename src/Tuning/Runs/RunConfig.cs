@@ -253,8 +253,8 @@ public sealed partial record RunConfig
             throw new ArgumentException($"forward is ort and {(Compute == ComputeType.BF16 ? "compute" : "tape")} is bf16, expected f32 with it: ONNX Runtime computes float32 on a CPU. Set \"forward\" to auto or native.");
         if (Forward == ForwardEngine.Ort && Spill is not null)
             throw new ArgumentException("forward is ort and spill names a folder, expected none with it: ONNX Runtime keeps its outputs in memory. Set \"forward\" to auto or native.");
-        if (MemoryBudget is { } budget)
-            Memory.ByteSize.Parse(budget);
+        if (MemoryBudget is { } budget && !Memory.ByteSize.TryParse(budget, out _))
+            throw new ArgumentException($"memory_budget is \"{budget}\", expected {Memory.ByteSize.Expected}.");
         if (Weights == WeightPlace.Streamed && Forward == ForwardEngine.Ort)
             throw new ArgumentException("weights is \"streamed\" and forward is \"ort\", which binds all weights at once. Set \"forward\": \"native\".");
         if (Prompt.Template is not null && Method is (TuningMethod.Msf or TuningMethod.Ist))
