@@ -52,6 +52,9 @@ public abstract class GemmTests : IDisposable
     }
 
     [Theory]
+    [InlineData(13, 35, 256)]
+    [InlineData(13, 35, 257)]
+    [InlineData(5, 300, 515)]
     [InlineData(13, 35, 768)]
     [InlineData(13, 35, 769)]
     [InlineData(5, 300, 1540)]
