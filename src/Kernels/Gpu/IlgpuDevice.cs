@@ -120,6 +120,13 @@ internal abstract class IlgpuDevice : ComputeDevice
     public unsafe ArrayView<T> Window<T>(nint address, long elements)
         where T : unmanaged => elements == 0 ? default : new ArrayView<T>(_space, (address - AddressShift) / sizeof(T), elements);
 
+    /// <summary>The device's whole memory, for kernels that are told addresses; element 0 stands at address <see cref="SpaceShift"/>.</summary>
+    public unsafe ArrayView<T> Space<T>()
+        where T : unmanaged => new(_space, 0, long.MaxValue / sizeof(T));
+
+    /// <summary>What a tensor's address is ahead of the element that it stands for in <see cref="Space{T}"/>, in bytes.</summary>
+    public long SpaceShift => AddressShift;
+
     /// <summary>Enough groups to fill the machine a few times, and no more than there is work: kernels walk on by the grid's size.</summary>
     /// <param name="pieces">Groups that would do one piece each.</param>
     public int Groups(long pieces) => (int)Math.Clamp(pieces, 1, Multiprocessors * 8L);

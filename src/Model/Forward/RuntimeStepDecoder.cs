@@ -49,7 +49,7 @@ internal sealed unsafe partial class RuntimeStepDecoder : IStepDecoder
             _textOfRow[r] = r / beams;
         _sourceOfText = SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength);
 
-        CpuDevice device = model.Device;
+        CpuDevice device = model.Host;
         int kinds = 2 * model.Config.NumDecoderLayers;
         _cross = Buffers("cross attention keys and values");
         _crossSpare = Buffers("cross attention keys and values");
