@@ -26,6 +26,7 @@ internal abstract class IlgpuDevice : ComputeDevice
     private readonly bool _owns;
     private readonly AddressSpace _space;
     private readonly DeviceFaults _faults;
+    private readonly StagedOffsets _offsets;
     private readonly List<DeviceBuffer> _held = [];
     private readonly Dictionary<Buffer, string> _live = [];
     private readonly Dictionary<(bool, int, int), DeviceBuffer> _buckets = [];
@@ -48,6 +49,7 @@ internal abstract class IlgpuDevice : ComputeDevice
         Multiprocessors = accelerator.NumMultiprocessors;
         _space = new AddressSpace(accelerator);
         _faults = new DeviceFaults(this);
+        _offsets = new StagedOffsets(this);
     }
 
     /// <inheritdoc/>
@@ -67,6 +69,9 @@ internal abstract class IlgpuDevice : ComputeDevice
 
     /// <summary>Checks of data that only the device has read.</summary>
     public DeviceFaults Faults => _faults;
+
+    /// <summary>Where the rows of ragged batches begin, brought there once for all calls that say the same.</summary>
+    public StagedOffsets Offsets => _offsets;
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(DType type, long elements, string purpose)
@@ -230,6 +235,7 @@ internal abstract class IlgpuDevice : ComputeDevice
         if (!disposing)
             return;
         _scratch?.Dispose();
+        _offsets.Dispose();
         foreach (DeviceBuffer buffer in _held.Concat(_buckets.Values))
             buffer.Dispose();
         _space.Dispose();

@@ -244,11 +244,11 @@ public sealed class MemoryPlan
         return floats;
     }
 
-    // Bytes. As PackedAttention's and cuBLAS' halves take them, one at a time: offsets, sums, context and dq; or the operand that has to change its type.
+    // Bytes. As PackedAttention's and cuBLAS' halves take them, one at a time: sums, context and dq; or the operand that has to change its type.
     private static long KernelScratch(MemoryRequest request, long rows, long targets)
     {
         T5Config c = request.Weights.Config;
-        long most = Math.Max(rows, targets), attention = 4 * (2L * request.Examples + 2 + 2 * most * (c.NumHeads + c.InnerDim));
+        long most = Math.Max(rows, targets), attention = 4 * 2 * most * (c.NumHeads + c.InnerDim);
         long activations = 2 * most * Math.Max(c.DFf, Math.Max(c.InnerDim, c.DModel)), matrix = 4L * c.VocabSize * c.DModel;
         return Math.Max(attention, request.Compute == ComputeType.BF16 ? activations : request.Weights.ExpandedBytes > 0 && !request.Weights.IsQuantised ? matrix : 0);
     }
