@@ -1,5 +1,4 @@
 // The frozen model's forward passes: encode, score, decode step by step. Deliberately not: gradients (Backward/), search (Decoding/), text (Tokenizer/).
-using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Backward;
@@ -7,7 +6,6 @@ using IptNative.Model.Blocks;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Model.Decoding;
-using IptNative.Model.Onnx.Graph;
 
 namespace IptNative.Model.Forward;
 
@@ -19,35 +17,15 @@ namespace IptNative.Model.Forward;
 /// </remarks>
 public sealed class FrozenT5 : IDisposable
 {
-    // Asked once: the answer is an object, and a repeated pass allocates nothing.
-    private static readonly long AvailableMemory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-
-    private const int MostBindings = 512;
-
     private readonly Checkpoint _checkpoint;
     private readonly FrozenWeights _weights;
     private readonly FrozenT5Options _options;
-    private readonly InputAssembler _inputs;
     private readonly bool _ownsDevice;
-    private readonly Dictionary<(string Graph, TapeDetail Tape), GraphSession> _sessions = [];
-    private readonly Dictionary<(string Graph, TapeDetail Tape, int Batch, int Length, int Source), GraphBinding> _bindings = [];
-    private readonly EncodedBatch _encoded = new();
-    private readonly DecodedBatch _decoded = new();
-    private readonly GrowingBuffer _encoderHidden;
-    private readonly GrowingBuffer _decoderHidden;
-    private readonly GrowingBuffer _logits;
-    private readonly GrowingBuffer _encoderBias;
-    private readonly GrowingBuffer _decoderBias;
-    private readonly List<GrowingBuffer> _encoderTape = [];
-    private readonly List<GrowingBuffer> _decoderTape = [];
-    private readonly List<GrowingBuffer> _encoderInside = [];
-    private readonly List<GrowingBuffer> _decoderInside = [];
+    private RuntimePasses? _runtime;
     private T5Layers? _layers;
     private BlockWeights? _blockWeights;
     private NativeEncoder? _nativeEncoder;
     private NativeSteps? _nativeSteps;
-    private int _encoderBiasLength;
-    private int _decoderBiasLength;
 
     private FrozenT5(Checkpoint checkpoint, FrozenT5Options options)
     {
@@ -60,13 +38,7 @@ public sealed class FrozenT5 : IDisposable
         _options = options;
         _weights = new FrozenWeights(Device, checkpoint, options.ExpandQuantised);
         // Rows are widened as they are read.
-        Shared = _weights.Stored(T5Parameters.Shared);
-        _inputs = new InputAssembler(Device, Config, Shared);
-        _encoderHidden = new GrowingBuffer(Device, DType.F32, "encoder output");
-        _decoderHidden = new GrowingBuffer(Device, DType.F32, "decoder output");
-        _logits = new GrowingBuffer(Device, DType.F32, "logits");
-        _encoderBias = new GrowingBuffer(Device, DType.F32, "encoder position bias");
-        _decoderBias = new GrowingBuffer(Device, DType.F32, "decoder position bias");
+        Shared = _weights.Shared;
     }
 
     /// <summary>The checkpoint's configuration.</summary>
@@ -92,20 +64,8 @@ public sealed class FrozenT5 : IDisposable
         return NativeSteps.IsPacked(config) ? NativeSteps.PackedBytes(config) : 0;
     }
 
-    /// <summary>Bytes of hidden states and kept activations held between two passes.</summary>
-    internal long TapeBytes
-    {
-        get
-        {
-            long bytes = _encoderHidden.Bytes + _decoderHidden.Bytes;
-            foreach (List<GrowingBuffer> buffers in (ReadOnlySpan<List<GrowingBuffer>>)[_encoderTape, _decoderTape, _encoderInside, _decoderInside])
-            {
-                foreach (GrowingBuffer buffer in buffers)
-                    bytes += buffer.Bytes;
-            }
-            return bytes;
-        }
-    }
+    /// <summary>ONNX Runtime's passes on the CPU, and the layout of padded batches for both engines.</summary>
+    internal RuntimePasses Runtime => _runtime ??= new RuntimePasses(Device, Config, _weights, RuntimePlace.Host, _options);
 
     internal FrozenWeights Weights => _weights;
 
@@ -143,40 +103,12 @@ public sealed class FrozenT5 : IDisposable
     {
         ArgumentNullException.ThrowIfNull(batch);
         bool native = Generation == ForwardEngine.Native && tape == TapeDetail.None;
-        int longest = BatchChecks.SourceLength(batch, prompts, Config);
-        if (!native) // Our own attention never holds its scores whole.
-            BatchChecks.RequireAttentionMemory(batch.Count, longest, Config, AvailableMemory);
         RequireUnchangedWeights();
-        (Tensor embeds, Tensor mask, Tensor places, int S) = _inputs.Source(batch, prompts);
-        int B = batch.Count;
-        int D = Config.DModel;
-        Tensor hidden = _encoderHidden.Take((long)B * S * D);
-        if (native)
-        {
-            _encoded.TapeList.Clear();
-            _encoded.Inside.Clear();
-            Encoder.Encode(embeds, RuntimeStepDecoder.SourceLengths(mask, B, S), S, hidden);
-        }
-        else
-        {
-            GraphBinding run = Binding("encoder", tape, B, S, S);
-            run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, S, D);
-            run.Input(T5RuntimeGraph.KeyMask, mask, B, S);
-            run.Input(T5RuntimeGraph.PositionBias, Bias(_encoderBias, ref _encoderBiasLength, "encoder", S), 1, Config.NumHeads, S, S);
-            run.Output(T5RuntimeGraph.EncoderHidden, hidden, B, S, D);
-            BindTape(run, Session("encoder", tape).Graph, _encoded.TapeList, _encoderTape, embeds, B, S);
-            BindInside(run, Session("encoder", tape).Graph, _encoded.Inside, _encoderInside, B, S, S);
-            using (OpTrace.Enter("ONNX Runtime encoder", B, S))
-                run.Run();
-        }
-
-        _encoded.Batch = B;
-        _encoded.SourceLength = S;
-        _encoded.InputsEmbeds = embeds;
-        _encoded.Mask = mask;
-        _encoded.PromptPlaces = places;
-        _encoded.Hidden = hidden;
-        return _encoded;
+        if (!native)
+            return Runtime.Encode(batch, prompts, tape);
+        EncodedBatch encoded = Runtime.Begin(batch, prompts);
+        Encoder.Encode(encoded.InputsEmbeds, RuntimeStepDecoder.SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength), encoded.SourceLength, encoded.Hidden);
+        return encoded;
     }
 
     /// <summary>Runs the decoder over whole targets (teacher forcing).</summary>
@@ -196,37 +128,7 @@ public sealed class FrozenT5 : IDisposable
         if (encoded.Batch != batch.Count)
             throw new ArgumentException($"scoring a batch: found {batch.Count} examples, expected the {encoded.Batch} that were encoded.", nameof(batch));
         RequireUnchangedWeights();
-        (Tensor embeds, Tensor labels, int T) = _inputs.Target(batch);
-        int B = batch.Count;
-        int D = Config.DModel;
-        string graph = withLogits ? "decoder" : "headless";
-        GraphBinding run = Binding(graph, tape, B, T, encoded.SourceLength);
-        run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, T, D);
-        run.Input(T5RuntimeGraph.EncoderHidden, encoded.Hidden, B, encoded.SourceLength, D);
-        run.Input(T5RuntimeGraph.KeyMask, encoded.Mask, B, encoded.SourceLength);
-        run.Input(T5RuntimeGraph.PositionBias, Bias(_decoderBias, ref _decoderBiasLength, "decoder", T), 1, Config.NumHeads, T, T);
-        Tensor logits = default;
-        if (withLogits)
-        {
-            logits = _logits.Take((long)B * T * Config.VocabSize);
-            run.Output(T5RuntimeGraph.Logits, logits, B, T, Config.VocabSize);
-        }
-        _decoded.Hidden = default;
-        if (tape != TapeDetail.None)
-        {
-            _decoded.Hidden = _decoderHidden.Take((long)B * T * D);
-            run.Output(T5RuntimeGraph.DecoderHidden, _decoded.Hidden, B, T, D);
-        }
-        BindTape(run, Session(graph, tape).Graph, _decoded.TapeList, _decoderTape, embeds, B, T);
-        BindInside(run, Session(graph, tape).Graph, _decoded.Inside, _decoderInside, B, T, encoded.SourceLength);
-        using (OpTrace.Enter("ONNX Runtime decoder", B, T, encoded.SourceLength))
-            run.Run();
-
-        _decoded.Batch = B;
-        _decoded.TargetLength = T;
-        _decoded.Logits = logits;
-        _decoded.Labels = labels;
-        return _decoded;
+        return Runtime.Decode(encoded, batch, tape, withLogits);
     }
 
     /// <summary>Starts generating: computes the cross attention's keys and values, which the decoder then keeps.</summary>
@@ -257,40 +159,18 @@ public sealed class FrozenT5 : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (GraphBinding binding in _bindings.Values)
-            binding.Dispose();
-        foreach (GraphSession session in _sessions.Values)
-            session.Dispose();
-        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape, .. _encoderInside, .. _decoderInside])
-            buffer.Dispose();
         _nativeEncoder?.Dispose();
         _nativeSteps?.Dispose();
         _layers?.Dispose();
         _blockWeights?.Dispose();
-        _inputs.Dispose();
+        _runtime?.Dispose();
         _weights.Dispose();
         if (_ownsDevice)
             Device.Dispose();
     }
 
     /// <summary>The session of one of the graphs, made when first asked for.</summary>
-    internal GraphSession Session(string graph, TapeDetail tape = TapeDetail.None)
-    {
-        if (!_sessions.TryGetValue((graph, tape), out GraphSession? session))
-        {
-            RuntimeGraph built = graph switch
-            {
-                "encoder" => T5RuntimeGraph.Encoder(Config, tape),
-                "decoder" => T5RuntimeGraph.Decoder(Config, tape),
-                "headless" => T5RuntimeGraph.Decoder(Config, tape, logits: false),
-                "cross" => T5RuntimeGraph.Cross(Config),
-                _ => T5RuntimeGraph.Step(Config),
-            };
-            session = new GraphSession(built, Config, _weights, _options);
-            _sessions.Add((graph, tape), session);
-        }
-        return session;
-    }
+    internal GraphSession Session(string graph) => Runtime.Session(graph);
 
     /// <summary>Refuses to touch the pages of a file that was truncated or rewritten.</summary>
     internal void RequireUnchangedWeights() => _checkpoint.RequireUnchanged();
@@ -298,75 +178,5 @@ public sealed class FrozenT5 : IDisposable
     private NativeEncoder Encoder => _nativeEncoder ??= new NativeEncoder(Layers, _options.Compute);
 
     /// <summary>A stack's relative_attention_bias.weight.</summary>
-    internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-
-    // One for every shape, so that a shape seen before binds nothing and allocates nothing. A few kilobytes each; many shapes are few batches.
-    private GraphBinding Binding(string graph, TapeDetail tape, int batch, int length, int source)
-    {
-        if (!_bindings.TryGetValue((graph, tape, batch, length, source), out GraphBinding? binding))
-        {
-            if (_bindings.Count == MostBindings)
-            {
-                foreach (GraphBinding old in _bindings.Values)
-                    old.Dispose();
-                _bindings.Clear();
-            }
-            binding = Session(graph, tape).Bind();
-            _bindings.Add((graph, tape, batch, length, source), binding);
-        }
-        return binding;
-    }
-
-    private void BindTape(GraphBinding run, RuntimeGraph graph, List<Tensor> list, List<GrowingBuffer> buffers, Tensor embeds, int batch, int length)
-    {
-        list.Clear();
-        if (graph.Tape.Count == 0)
-            return;
-        list.Add(embeds);
-        for (int i = 0; i < graph.Tape.Count; i++)
-        {
-            Tensor tensor = Take(buffers, i, (long)batch * length * Config.DModel);
-            run.Output(graph.Tape[i], tensor, batch, length, Config.DModel);
-            list.Add(tensor);
-        }
-    }
-
-    private void BindInside(GraphBinding run, RuntimeGraph graph, List<Tensor> list, List<GrowingBuffer> buffers, int batch, int length, int source)
-    {
-        list.Clear();
-        for (int i = 0; i < graph.Inside.Count; i++)
-        {
-            InsideOutput output = graph.Inside[i];
-            int rows = output.OfSource ? source : length;
-            Tensor tensor = Take(buffers, i, (long)batch * rows * output.Width);
-            run.Output(output.Name, tensor, batch, rows, output.Width);
-            list.Add(tensor);
-        }
-    }
-
-    private Tensor Take(List<GrowingBuffer> buffers, int index, long elements)
-    {
-        if (index == buffers.Count)
-            buffers.Add(new GrowingBuffer(Device, DType.F32, "activation tape"));
-        return buffers[index].Take(elements);
-    }
-
-    // [H, L, L], made anew only when the length changes: filling it costs a thousandth of the pass that reads it in every block.
-    private unsafe Tensor Bias(GrowingBuffer buffer, ref int madeFor, string stack, int length)
-    {
-        int H = Config.NumHeads;
-        Tensor bias = buffer.Take((long)H * length * length);
-        if (madeFor == length)
-            return bias;
-        bool bidirectional = stack == "encoder";
-        RelativePositionBias.Forward(Device, BiasTable(stack), bias, Config.RelativeAttentionNumBuckets, H, length, length, bidirectional, Config.RelativeAttentionMaxDistance);
-        if (!bidirectional)
-        {
-            // The causal mask is part of it. HF adds float.MinValue to the bias, which in float32 is float.MinValue.
-            for (int row = 0; row < H * length; row++)
-                new Span<float>((float*)bias.Address + (long)row * length, length)[(row % length + 1)..].Fill(float.MinValue);
-        }
-        madeFor = length;
-        return bias;
-    }
+    internal Tensor BiasTable(string stack) => Runtime.BiasTable(stack);
 }
