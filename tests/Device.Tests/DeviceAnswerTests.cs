@@ -118,7 +118,7 @@ public abstract class DeviceAnswerTests<TDevice>
         using Checkpoint checkpoint = MemoryCheckpoint.Random(OddShapes.OneHead, seed: 5);
         using ComputeDevice device = TDevice.Create();
         var e = Assert.Throws<ArgumentException>(() => FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Generation = ForwardEngine.Ort }));
-        Assert.StartsWith($"generating on {device.Name}: found ONNX Runtime, which computes on the CPU here, expected our own kernels. Use --forward native, or --device cpu.", e.Message, StringComparison.Ordinal);
+        Assert.StartsWith($"generating on {device.Name}: found ONNX Runtime, which generates on the CPU only, expected our own kernels. Use --forward native, or --device cpu.", e.Message, StringComparison.Ordinal);
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device });
         var batch = new T5Batch();
         batch.Add([5, 6], [7]);

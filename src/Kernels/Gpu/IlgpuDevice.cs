@@ -24,6 +24,7 @@ internal abstract class IlgpuDevice : ComputeDevice
 
     private readonly Accelerator _accelerator;
     private readonly bool _owns;
+    private readonly AcceleratorStream _stream;
     private readonly AddressSpace _space;
     private readonly DeviceFaults _faults;
     private readonly StagedOffsets _offsets;
@@ -40,10 +41,12 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <param name="threads">Threads of an ordinary group: a multiple of the warp.</param>
     /// <param name="owns">True: the accelerator is disposed with the device.</param>
     /// <param name="compute">Precision of the operands of matrix products that do not say their own.</param>
-    protected IlgpuDevice(Accelerator accelerator, int threads, bool owns, ComputeType compute)
+    /// <param name="stream">Where all work goes; null: the accelerator's default stream. Not disposed here.</param>
+    protected IlgpuDevice(Accelerator accelerator, int threads, bool owns, ComputeType compute, AcceleratorStream? stream = null)
     {
         Compute = compute;
         _accelerator = accelerator;
+        _stream = stream ?? accelerator.DefaultStream;
         _owns = owns;
         Threads = threads;
         Multiprocessors = accelerator.NumMultiprocessors;
@@ -92,7 +95,7 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <inheritdoc/>
     public override void Synchronize()
     {
-        _accelerator.DefaultStream.Synchronize();
+        _stream.Synchronize();
         _faults.Report();
     }
 
@@ -151,7 +154,7 @@ internal abstract class IlgpuDevice : ComputeDevice
         int slot = KernelSlot<TKernel>.Number;
         if (slot >= _kernels.Length || _kernels[slot] is not Action<AcceleratorStream, KernelConfig, TKernel> launcher)
             launcher = Compile<TKernel>(slot);
-        launcher(_accelerator.DefaultStream, new KernelConfig(groups, new Index3D(threads, 1, 1)), arguments);
+        launcher(_stream, new KernelConfig(groups, new Index3D(threads, 1, 1)), arguments);
     }
 
     /// <summary>Scratch memory that the next kernels may fill; its content lives until the next op asks. Grows as needed.</summary>
