@@ -155,7 +155,7 @@ public abstract class DeviceStepTests<TDevice>
         string folder = Directory.CreateTempSubdirectory("iptnative-").FullName;
         try
         {
-            RandomPackage.Write(OddShapes.Named(nameof(OddShapes.WideHeads)), folder, DType.I8, TestContext.Current.CancellationToken);
+            RandomPackage.Write(T5Config.Load(Path.Combine(Goldens.Folder, "config.json")), folder, DType.I8, TestContext.Current.CancellationToken);
             using Checkpoint checkpoint = Checkpoint.Open(folder);
             using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = 1 });
             using ComputeDevice device = TDevice.Create();

@@ -68,7 +68,7 @@ internal sealed class CudaPlace : RuntimePlace
             ?? (ordinal < gpus.Length ? gpus[ordinal] : throw new NotSupportedException($"a forward pass by ONNX Runtime on {name}: {library.Path} was registered and shows {gpus.Length} CUDA devices ({string.Join(", ", devices.Select(d => d.EpName).Distinct())}), expected number {ordinal} among them. Do CUDA_VISIBLE_DEVICES and the container show the same GPUs to all libraries? Or use --forward native."));
     }
 
-    public override void Configure(SessionOptions session)
+    protected override void Configure(SessionOptions session)
     {
         // A node that the provider lacks would be computed on the CPU, with copies both ways, and nobody would know.
         session.AddSessionConfigEntry("session.disable_cpu_ep_fallback", "1");

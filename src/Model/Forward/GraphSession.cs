@@ -33,8 +33,7 @@ internal sealed class GraphSession : IDisposable
             LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR,
         };
         session.AddSessionConfigEntry("session.intra_op.allow_spinning", options.AllowSpinning ? "1" : "0");
-        place.Configure(session);
-        _session = new InferenceSession(graph.Model, session);
+        _session = place.Open(graph.Model, session);
     }
 
     public RuntimeGraph Graph { get; }

@@ -48,8 +48,26 @@ internal class RuntimePlace
         return OrtValue.CreateTensorValueWithData(Memory, type, shape, Address(tensor), tensor.DType.ByteLength(tensor.Elements));
     }
 
+    /// <summary>Makes a session that computes here.</summary>
+    /// <param name="model">A serialised ModelProto.</param>
+    /// <param name="session">Settings; the provider is added.</param>
+    /// <exception cref="NotSupportedException">The provider does not take the model, or does not start; the message is ONNX Runtime's.</exception>
+    public InferenceSession Open(byte[] model, SessionOptions session)
+    {
+        try
+        {
+            Configure(session);
+            return new InferenceSession(model, session);
+        }
+        // On the CPU it is our mistake, and the stack says where.
+        catch (OnnxRuntimeException e) when (!ReferenceEquals(this, Host))
+        {
+            throw new NotSupportedException($"a session of ONNX Runtime on {Name} ({Description}): {e.Message}; expected every node to be computed there. 'iptnative doctor' says which libraries are found. Use --forward native, or --device cpu.", e);
+        }
+    }
+
     /// <summary>Gives a session its provider.</summary>
-    public virtual void Configure(SessionOptions session)
+    protected virtual void Configure(SessionOptions session)
     {
         OrtArena.Register();
         session.AddSessionConfigEntry("session.use_env_allocators", "1");

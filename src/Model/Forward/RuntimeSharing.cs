@@ -55,8 +55,7 @@ public static class RuntimeSharing
 
         long? before = device.FreeBytes;
         using var options = new SessionOptions { GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL, InterOpNumThreads = 1, LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR };
-        place.Configure(options);
-        using var session = new InferenceSession(graph.Build(), options);
+        using InferenceSession session = place.Open(graph.Build(), options);
         using var binding = new GraphBinding(session, place);
         using OrtValue weight = place.ValueOf(w.Tensor, [elements]);
         binding.Weight("w", weight);

@@ -91,6 +91,9 @@ public sealed class MemoryPlan
     // ONNX Runtime's library, its two sessions and their graphs.
     private const long RuntimeLibrary = 45_000_000;
 
+    // What its CUDA provider loads of its code, and its cuBLAS and cuDNN: room left for them, not measured.
+    private const long DeviceProvider = 400_000_000;
+
     // A page fault on a cached file maps the pages around it too.
     private const long FaultBytes = 64 << 10;
 
@@ -122,7 +125,7 @@ public sealed class MemoryPlan
         ArgumentNullException.ThrowIfNull(request);
         bool host = request.Device is null;
         var lines = new List<MemoryLine> { host ? WeightLine(request) : new("weights", request.Weights.Bytes, $"copied to {request.Device}: {request.Weights.Formats}") };
-        if (request.Forward == ForwardEngine.Ort && request.Weights.ExpandedBytes > 0)
+        if (host && request.Forward == ForwardEngine.Ort && request.Weights.ExpandedBytes > 0)
             lines.Add(new("float32 copies", request.Weights.ExpandedBytes, "of narrower weights, which ONNX Runtime cannot read"));
         T5Config c = request.Weights.Config;
         long rows = (long)request.Examples * request.Source, targets = (long)request.Examples * request.Target;
@@ -134,7 +137,8 @@ public sealed class MemoryPlan
         long logits = Math.Clamp(LossChunk.Bytes / (4L * c.VocabSize), 1, targets) * c.VocabSize;
         lines.Add(new("logits", 4 * logits, $"a chunk of {logits / c.VocabSize} of {targets} rows"));
         if (request.Forward == ForwardEngine.Ort)
-            lines.Add(new("ONNX Runtime", RuntimeLibrary + 4 * Arena(c, request.Examples, request.Source, rows), "library and arena"));
+            lines.Add(host ? new("ONNX Runtime", RuntimeLibrary + 4 * Arena(c, request.Examples, request.Source, rows), "library and arena")
+                : new("ONNX Runtime", DeviceProvider + 4 * DeviceArena(request, rows, targets), "arenas of both sessions, room to take padding out, and an allowance for the provider's code"));
         if (request.AnswerPositions > 0)
             lines.Add(AnswerLine(c, request));
         lines.Add(new("prompts", 4 * 4 * request.PromptRows * c.DModel, "values, gradients, optimizer, best so far"));
@@ -258,6 +262,17 @@ public sealed class MemoryPlan
     {
         long bias = (long)c.NumHeads * source * source;
         return (1 + 2L * examples) * bias + rows * (2L * c.DModel + 3L * c.InnerDim + 2L * c.DFf);
+    }
+
+    // Floats. Each session has an arena of its own there; weights stored narrow are widened one after the other, of which two live at once; a padded tensor is packed in scratch.
+    private static long DeviceArena(MemoryRequest request, long rows, long targets)
+    {
+        T5Config c = request.Weights.Config;
+        long t = request.Target, inner = c.InnerDim, widest = Math.Max(c.DModel, Math.Max(inner, c.DFf));
+        long decoder = (long)c.NumHeads * t * (t + 2L * request.Examples * Math.Max(t, request.Source)) + targets * (2L * c.DModel + 3 * inner + 2L * c.DFf)
+            + (request.Activations == Activations.Full ? 0 : 2 * rows * inner);
+        long widened = request.Weights.ExpandedBytes > 0 ? 2L * c.DModel * Math.Max(inner, c.DFf) : 0;
+        return Arena(c, request.Examples, request.Source, rows) + decoder + widened + Math.Max(rows, targets) * widest;
     }
 
     // Floats. SlotDecoder's keys and values of both attentions (room for them is rounded up by a quarter or a vector; self-attention's smaller blocks of earlier steps

@@ -40,7 +40,7 @@ public sealed class NativeForwardTests
         using var inputs = new PackedInputs(model.Device, config);
         inputs.Set(batch, prompts.Table);
         using var native = new NativeForward(layers, activations);
-        using var runtime = new RuntimeForward(model, activations);
+        using var runtime = new RuntimeForward(model.Runtime, activations);
         native.Run(batch, prompts.Table, inputs);
         runtime.Run(batch, prompts.Table, inputs);
         Near(runtime.EncoderOutput, native.EncoderOutput, "encoder output");

@@ -106,5 +106,5 @@ internal sealed unsafe class PrimaryContext : IDisposable
     }
 
     [UnsafeAccessor(UnsafeAccessorKind.Method, Name = "set_NativePtr")]
-    private static extern void SetHandle(Accelerator accelerator, nint value);
+    internal static extern void SetHandle(Accelerator accelerator, nint value);
 }
