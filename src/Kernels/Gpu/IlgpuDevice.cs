@@ -27,6 +27,7 @@ internal abstract class IlgpuDevice : ComputeDevice
     private readonly AcceleratorStream _stream;
     private readonly AddressSpace _space;
     private readonly DeviceFaults _faults;
+    private readonly StagedOffsets _offsets;
     private readonly List<DeviceBuffer> _held = [];
     private readonly Dictionary<Buffer, string> _live = [];
     private readonly Dictionary<(bool, int, int), DeviceBuffer> _buckets = [];
@@ -51,6 +52,7 @@ internal abstract class IlgpuDevice : ComputeDevice
         Multiprocessors = accelerator.NumMultiprocessors;
         _space = new AddressSpace(accelerator);
         _faults = new DeviceFaults(this);
+        _offsets = new StagedOffsets(this);
     }
 
     /// <inheritdoc/>
@@ -70,6 +72,9 @@ internal abstract class IlgpuDevice : ComputeDevice
 
     /// <summary>Checks of data that only the device has read.</summary>
     public DeviceFaults Faults => _faults;
+
+    /// <summary>Where the rows of ragged batches begin, brought there once for all calls that say the same.</summary>
+    public StagedOffsets Offsets => _offsets;
 
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(DType type, long elements, string purpose)
@@ -122,6 +127,13 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <summary>A window on any device address, ONNX Runtime's too.</summary>
     public unsafe ArrayView<T> Window<T>(nint address, long elements)
         where T : unmanaged => elements == 0 ? default : new ArrayView<T>(_space, (address - AddressShift) / sizeof(T), elements);
+
+    /// <summary>The device's whole memory, for kernels that are told addresses; element 0 stands at address <see cref="SpaceShift"/>.</summary>
+    public unsafe ArrayView<T> Space<T>()
+        where T : unmanaged => new(_space, 0, long.MaxValue / sizeof(T));
+
+    /// <summary>What a tensor's address is ahead of the element that it stands for in <see cref="Space{T}"/>, in bytes.</summary>
+    public long SpaceShift => AddressShift;
 
     /// <summary>Enough groups to fill the machine a few times, and no more than there is work: kernels walk on by the grid's size.</summary>
     /// <param name="pieces">Groups that would do one piece each.</param>
@@ -226,6 +238,7 @@ internal abstract class IlgpuDevice : ComputeDevice
         if (!disposing)
             return;
         _scratch?.Dispose();
+        _offsets.Dispose();
         foreach (DeviceBuffer buffer in _held.Concat(_buckets.Values))
             buffer.Dispose();
         _space.Dispose();

@@ -146,7 +146,7 @@ public sealed unsafe class GradientPass : IDisposable
     public int TargetRows => _inputs.Targets.Rows;
 
     /// <summary>Bytes of weights that the device has a copy of; 0 on the CPU.</summary>
-    public long WeightBytes => _ownWeights?.CopiedBytes ?? 0;
+    public long WeightBytes => _layers.Weights.CopiedBytes;
 
     /// <summary>Bytes of activations, gradients and scratch held.</summary>
     public long Bytes => _forward.Bytes + _layers.Scratch.Bytes + _ddecoder.Bytes + _dencoder.Bytes;

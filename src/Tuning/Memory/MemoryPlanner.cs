@@ -58,11 +58,12 @@ public static class MemoryPlanner
     /// <summary>Bytes that a plan may take on a device with memory of its own: what is free, or less where the user said so.</summary>
     /// <param name="device">The device.</param>
     /// <param name="budget">What the user said; null: nothing.</param>
+    /// <param name="held">Bytes of what is planned that the device holds already.</param>
     /// <returns>Bytes; null where the device does not know.</returns>
-    public static long? DeviceBudget(ComputeDevice device, long? budget)
+    public static long? DeviceBudget(ComputeDevice device, long? budget, long held = 0)
     {
         ArgumentNullException.ThrowIfNull(device);
-        return (device.FreeBytes, budget) switch
+        return (device.FreeBytes + held, budget) switch
         {
             ({ } free, { } said) => Math.Min(free, said),
             ({ } free, null) => free,
