@@ -31,15 +31,17 @@ public sealed class FrozenT5 : IDisposable
     private BlockWeights? _blockWeights;
     private NativeEncoder? _nativeEncoder;
     private NativeSteps? _nativeSteps;
+    private ForwardEngine _generation;
 
     private FrozenT5(Checkpoint checkpoint, FrozenT5Options options)
     {
         _checkpoint = checkpoint;
         Config = checkpoint.Config;
-        Generation = options.Generation ?? (options.Device is null or CpuDevice ? ForwardEngines.Generating : ForwardEngine.Native);
         _ownsDevice = options.Device is null;
         // Beside ONNX Runtime, which has threads of its own, ours only gather embeddings.
-        Device = options.Device ?? new CpuDevice(Generation == ForwardEngine.Native ? options.Threads : 1);
+        ForwardEngine engine = options.Generation ?? (options.Device is null or CpuDevice ? ForwardEngines.Generating : ForwardEngine.Native);
+        Device = options.Device ?? new CpuDevice(engine == ForwardEngine.Native ? options.Threads : 1);
+        Generation = engine;
         _options = options;
     }
 
@@ -53,7 +55,17 @@ public sealed class FrozenT5 : IDisposable
     /// Who encodes and generates (<see cref="Encode"/> without a tape, <see cref="StartDecoding"/>): our own kernels, which read weights as they are
     /// stored and can stream them, or ONNX Runtime. May be set before a pass; a decoder goes on as it was started.
     /// </summary>
-    public ForwardEngine Generation { get; set; }
+    /// <exception cref="ArgumentException">ONNX Runtime is to generate on another device than the CPU.</exception>
+    public ForwardEngine Generation
+    {
+        get => _generation;
+        set
+        {
+            if (value == ForwardEngine.Ort && Device is not CpuDevice)
+                throw new ArgumentException($"generating on {Device.Name}: found ONNX Runtime, which generates on the CPU only, expected our own kernels. Use --forward native, or --device cpu.", nameof(value));
+            _generation = value;
+        }
+    }
 
     /// <summary>Bytes of f32 copies made so far of weights that are stored narrower (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
     public long ExpandedBytes => _weights?.ExpandedBytes ?? 0;
@@ -96,8 +108,6 @@ public sealed class FrozenT5 : IDisposable
         ArgumentNullException.ThrowIfNull(checkpoint);
         options ??= new FrozenT5Options();
         ArgumentOutOfRangeException.ThrowIfNegative(options.Threads, nameof(options));
-        if (options.Generation == ForwardEngine.Ort && options.Device is { } device and not CpuDevice)
-            throw new ArgumentException($"generating on {device.Name}: found ONNX Runtime, which generates on the CPU only, expected our own kernels. Use --forward native, or --device cpu.", nameof(options));
         T5Config config = checkpoint.Config;
         // Asked once here, so that an impossible configuration fails at load and not in the middle of a run.
         RelativePositionBias.Bucket(0, bidirectional: true, config.RelativeAttentionNumBuckets, config.RelativeAttentionMaxDistance);
@@ -156,7 +166,7 @@ public sealed class FrozenT5 : IDisposable
     {
         ArgumentNullException.ThrowIfNull(encoded);
         ArgumentOutOfRangeException.ThrowIfLessThan(beamsPerExample, 1);
-        if (Generation != ForwardEngine.Native && Device is CpuDevice)
+        if (Generation != ForwardEngine.Native)
             return new RuntimeStepDecoder(this, encoded, beamsPerExample);
         var decoder = new SlotDecoder(_nativeSteps ??= new NativeSteps(Layers, _options.Compute));
         try
