@@ -99,7 +99,7 @@ public sealed class NativeForwardTests
         int[] Ids(int n) => [.. Enumerable.Range(0, n).Select(_ => random.Next(config.VocabSize))];
     }
 
-    internal static PromptMemory Prompts(CpuDevice device, T5Config config)
+    internal static PromptMemory Prompts(ComputeDevice device, T5Config config)
     {
         int[] lengths = [3, 0, 5];
         var random = new Random(8);
