@@ -1,7 +1,6 @@
 // Attention's work on one head with bf16 operands on machine code. As in PackedAttention.Managed.cs scores are transposed, queries across and keys down; the tiles
 // take their operand by rows as it lies, so that k, v, p and ds are only rounded on the way there, and turned only where they are summed over.
 using IptNative.Kernels.Cpu;
-using IptNative.Kernels.Devices;
 
 namespace IptNative.Kernels.Ops;
 
