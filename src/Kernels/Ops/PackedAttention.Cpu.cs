@@ -159,10 +159,10 @@ public static partial class PackedAttention
         /// <param name="to">First element of the head in the first query's row.</param>
         /// <param name="columns">Queries that exist.</param>
         /// <param name="width">Queries across.</param>
-        /// <param name="rows">Memory for columns * K floats.</param>
+        /// <param name="rows">Memory for width * K floats.</param>
         public void StoreRows(float* result, float* to, int columns, int width, float* rows)
         {
-            Packing.AlongRows(new F32Source(result, width), 0, 0, columns, Width, Width, rows);
+            Packing.AlongRows(new F32Source(result, width), 0, 0, width, Width, Width, rows);
             for (int i = 0; i < columns; i++)
                 new ReadOnlySpan<float>(rows + (long)i * Width, Width).CopyTo(new Span<float>(to + i * Step, Width));
         }

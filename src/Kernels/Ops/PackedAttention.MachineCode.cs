@@ -1,5 +1,7 @@
 // Attention's work on one head with bf16 operands on machine code. As in PackedAttention.Managed.cs scores are transposed, queries across and keys down; the tiles
 // take their operand by rows as it lies, so that k, v, p and ds are only rounded on the way there, and turned only where they are summed over.
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using IptNative.Kernels.Cpu;
 
 namespace IptNative.Kernels.Ops;
@@ -187,12 +189,20 @@ public static partial class PackedAttention
                 BF16Packing.AcrossRows(new F32Source(from, _t.Step), k0, 0, K, Math.Min(BF16Tile.Kc, keys - k0), space.Across + k0 / BF16Tile.Kc * space.AcrossPart, RowWords, 1);
         }
 
-        // A panel's part of the operand by rows in the sums over queries; keys that it does not see count as zero.
+        // A panel's part of the operand by rows in the sums over queries, 16 words a key; queries that do not exist and keys that the panel does not see count as zero.
+        [MethodImpl(Jit.Loop)]
         private static void KeepRows(float* panel, int width, int columns, int visible, int covered, uint* to)
         {
-            BF16Packing.AlongRows(new F32Source(panel, width), 0, 0, visible, columns, to, RowWords, 1);
-            for (int key = visible; key < covered; key++)
-                new Span<uint>(to + (long)key * RowWords, (columns + 1) / 2).Clear();
+            var numbers = Vector512.CreateSequence(0, 1);
+            Vector512<uint> first = Vector512.LessThan(numbers, Vector512.Create(columns)).AsUInt32(), second = Vector512.LessThan(numbers, Vector512.Create(columns - 16)).AsUInt32();
+            for (int key = 0; key < visible; key++, panel += width, to += RowWords)
+            {
+                Vector512<uint> lower = (BF16Bits.RoundUpper(Vector512.Load(panel)) >> 16) & first;
+                Vector512<uint> upper = width > 16 ? (BF16Bits.RoundUpper(Vector512.Load(panel + 16)) >> 16) & second : Vector512<uint>.Zero;
+                Vector512.Narrow(lower, upper).AsUInt32().Store(to);
+            }
+            for (int key = visible; key < covered; key++, to += RowWords)
+                Vector512<uint>.Zero.Store(to);
         }
 
         private static int Width(int columns) => columns <= BF16Tile.EdgeColumns ? BF16Tile.EdgeColumns : Columns;
