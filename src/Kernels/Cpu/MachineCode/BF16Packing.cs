@@ -124,12 +124,13 @@ internal static unsafe class BF16Packing
         }
         if (stepP == 1 && p < pairs)
         {
-            // Fewer than four pairs are left, the last perhaps with one half: zeros stand in for the others, in the spare words that end each row.
+            // Fewer than four whole pairs are left, and perhaps a half one: zeros stand in for the others, in the spare words that end each row.
             for (int i = 0; i < vectors; i += 16)
             {
                 Packing.StoreTransposed(
                     AcrossUpTo(source, k0 + 2 * p, i0 + i, kc - 2 * p), AcrossUpTo(source, k0 + 2 * p + 2, i0 + i, kc - 2 * p - 2),
-                    AcrossUpTo(source, k0 + 2 * p + 4, i0 + i, kc - 2 * p - 4), Vector512<float>.Zero, (float*)(to + p + i * stepI), stepI);
+                    AcrossUpTo(source, k0 + 2 * p + 4, i0 + i, kc - 2 * p - 4),
+                    AcrossUpTo(source, k0 + 2 * p + 6, i0 + i, kc - 2 * p - 6), (float*)(to + p + i * stepI), stepI);
             }
             for (int i = vectors; i < count; i++)
             {
