@@ -64,7 +64,8 @@ internal sealed unsafe class NativeSteps : IDisposable
     /// <summary>Finds the weights.</summary>
     /// <param name="layers">The model's; may be training's, too.</param>
     /// <param name="compute">What products multiply.</param>
-    public NativeSteps(T5Layers layers, ComputeType compute)
+    /// <param name="shared">Holds packed copies for several; null: copies of its own.</param>
+    public NativeSteps(T5Layers layers, ComputeType compute, PackedWeights? shared = null)
     {
         _layers = layers;
         T5Config config = Config;
@@ -90,7 +91,7 @@ internal sealed unsafe class NativeSteps : IDisposable
 
         StepWeight Add(Tensor stored, int inner, int outer)
         {
-            var matrix = new StepWeight(Device, stored, inner, outer, compute, pack);
+            var matrix = new StepWeight(Device, stored, inner, outer, compute, pack, shared);
             _matrices.Add(matrix);
             return matrix;
         }
@@ -125,8 +126,7 @@ internal sealed unsafe class NativeSteps : IDisposable
         for (int layer = 0; layer < _cross.Length; layer++)
         {
             Enter(layer);
-            _cross[layer].K.Whole(hidden, k, sources.Rows);
-            _cross[layer].V.Whole(hidden, v, sources.Rows);
+            StepWeight.Whole(hidden, sources.Rows, (_cross[layer].K, k), (_cross[layer].V, v));
             for (int b = 0; b < texts.Length; b++)
                 Keep(texts[b].Block, layer, 0, sources.Length(b), Floats(k) + (long)sources.Offset(b) * inner, Floats(v) + (long)sources.Offset(b) * inner);
         }
@@ -167,9 +167,7 @@ internal sealed unsafe class NativeSteps : IDisposable
             Enter(layer);
             Attention self = _self[layer], cross = _cross[layer];
             RmsNorm.Forward(Device, x, self.Norm, default, n, R, d, Config.LayerNormEpsilon);
-            self.Q.Step(n, q, R);
-            self.K.Step(n, k, R);
-            self.V.Step(n, v, R);
+            StepWeight.All(n, R, (self.Q, q), (self.K, k), (self.V, v));
             for (int r = 0; r < R; r++)
             {
                 SlotRow row = rows[r];
@@ -188,8 +186,7 @@ internal sealed unsafe class NativeSteps : IDisposable
 
             FeedForward ff = _ff[layer];
             RmsNorm.Forward(Device, x, ff.Norm, default, n, R, d, Config.LayerNormEpsilon);
-            ff.Gate.Step(n, gate, R);
-            ff.Up?.Step(n, up, R);
+            StepWeight.All(n, R, (ff.Gate, gate), (ff.Up, up));
             T5LayerFF.Activate(Device, Config, gate, up, gate);
             ff.Down.Step(gate, x, R, accumulate: true);
         }
