@@ -45,8 +45,9 @@ public sealed class ContinuousGeneration : IDisposable
     /// <param name="device">Does the work, in its own precision; outlives this object.</param>
     /// <param name="shared">Packed copies that several of these read; outlives them. Null: copies of its own.</param>
     /// <exception cref="ArgumentException">The configuration's position buckets are impossible.</exception>
+    /// <exception cref="InsufficientMemoryException">The device has no room for the weights.</exception>
     /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
-    public ContinuousGeneration(Checkpoint checkpoint, CpuDevice device, PackedWeights? shared = null)
+    public ContinuousGeneration(Checkpoint checkpoint, ComputeDevice device, PackedWeights? shared = null)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         ArgumentNullException.ThrowIfNull(device);
@@ -55,7 +56,7 @@ public sealed class ContinuousGeneration : IDisposable
         _weights = new BlockWeights(device, checkpoint);
         _layers = new T5Layers(_weights);
         _inputs = new PackedInputs(device, _config);
-        if (device.Compute == ComputeType.F32 && NativeSteps.IsPacked(_config))
+        if (device is CpuDevice && device.Compute == ComputeType.F32 && NativeSteps.IsPacked(_config))
             _packedEncoder = new PackedEncoder(_layers, device.Compute, shared);
         else
             _encoder = new NativeForward(_layers, null);

@@ -44,7 +44,7 @@ internal sealed class PackedEncoder : IDisposable
 
         StepWeight Matrix(string name, int inner, int outer)
         {
-            var matrix = new StepWeight((CpuDevice)layers.Device, layers.Weights.Matrix(name), inner, outer, compute, pack: true, packed);
+            var matrix = new StepWeight(layers.Device, layers.Weights.Matrix(name), inner, outer, compute, pack: true, packed);
             _matrices.Add(matrix);
             return matrix;
         }
