@@ -56,7 +56,7 @@ public sealed class ContinuousGeneration : IDisposable
         _weights = new BlockWeights(device, checkpoint);
         _layers = new T5Layers(_weights);
         _inputs = new PackedInputs(device, _config);
-        if (device is CpuDevice && device.Compute == ComputeType.F32 && NativeSteps.IsPacked(_config))
+        if (PackedEncoder.Suits(_layers, device.Compute))
             _packedEncoder = new PackedEncoder(_layers, device.Compute, shared);
         else
             _encoder = new NativeForward(_layers, null);

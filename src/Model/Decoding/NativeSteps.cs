@@ -41,7 +41,7 @@ internal sealed class SlotRow(SlotText text, KeyValueBlock block)
 internal sealed unsafe class NativeSteps : IDisposable
 {
     // Below this the decoder's float32 matrices are packed once: a copy of a small model costs little.
-    private const long MostPackedBytes = 128L << 20;
+    public const long MostPackedBytes = 128L << 20;
 
     // Self-attention's bias table doubles from here; at least a vector.
     private const int FirstBiasLength = 64;

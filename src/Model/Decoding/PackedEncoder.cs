@@ -50,6 +50,11 @@ internal sealed class PackedEncoder : IDisposable
         }
     }
 
+    /// <summary>Whether packing pays: a small model, stored and multiplied in float32. What is stored narrower is widened by the product that reads it.</summary>
+    public static bool Suits(T5Layers layers, ComputeType compute) =>
+        layers.Device is CpuDevice && compute == ComputeType.F32 && NativeSteps.IsPacked(layers.Config) && PackedBytes(layers.Config) <= NativeSteps.MostPackedBytes
+        && layers.Weights.Matrix("encoder.block.0.layer.0.SelfAttention.q.weight").DType == DType.F32;
+
     /// <summary>Bytes of the encoder's matrices packed.</summary>
     public static long PackedBytes(T5Config config) =>
         sizeof(float) * config.NumLayers * (4 * PackedMatrix.Elements(config.InnerDim, config.DModel) + (config.IsGated ? 3 : 2) * PackedMatrix.Elements(config.DFf, config.DModel));
