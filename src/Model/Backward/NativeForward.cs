@@ -46,7 +46,10 @@ internal sealed class NativeForward : ITapedForward
 
     public long Bytes => _encoderMemory.Bytes + _decoderMemory.Bytes + _output.Bytes;
 
-    public void Run(T5Batch batch, PromptTable? prompts, PackedInputs inputs)
+    public void Run(T5Batch batch, PromptTable? prompts, PackedInputs inputs) => Run(prompts, inputs);
+
+    /// <summary>The same, of inputs that are no batch of their own.</summary>
+    public void Run(PromptTable? prompts, PackedInputs inputs)
     {
         T5Config config = _layers.Config;
         RaggedRows sources = inputs.Sources, targets = inputs.Targets;

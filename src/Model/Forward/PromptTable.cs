@@ -41,6 +41,15 @@ public sealed class PromptTable
     /// <summary>Rows of all prompts together.</summary>
     public int Rows => _offsets[^1];
 
+    /// <summary>The same prompts as another CPU device's: host memory belongs to all of them.</summary>
+    internal PromptTable On(CpuDevice device)
+    {
+        int[] lengths = new int[Count];
+        for (int i = 0; i < lengths.Length; i++)
+            lengths[i] = Length(i);
+        return new PromptTable(Values with { Device = device }, DModel, lengths);
+    }
+
     /// <summary>First row of a prompt.</summary>
     /// <param name="prompt">0 to <see cref="Count"/> - 1.</param>
     /// <returns>Row number in <see cref="Values"/>.</returns>
