@@ -145,7 +145,7 @@ internal static class SideBySideBench
     // One of the quickstart's tasks, and a quarter of its steps: 16 runs one after another are long.
     private static string[] Settings(string folder, int number, int seed, int runs) =>
     [
-        """tasks=[{"name":"words-second","data":"gym"}]""", $"training.seed={seed}", $"training.runs={runs}", "training.steps=50", "training.eval_every=25", $"output={Path.Combine(folder, $"{number}")}",
+        $$"""tasks=[{"name":"words-second","data":"{{Path.Combine(Ledger.Root, "examples", "gym")}}"}]""", $"training.seed={seed}", $"training.runs={runs}", "training.steps=50", "training.eval_every=25", $"output={Path.Combine(folder, $"{number}")}",
     ];
 
     private static void Tell(string how, int rounds, TurnTimes[] times, Ledger ledger)

@@ -8,6 +8,7 @@ using IptNative.Model.Blocks;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Model.Forward;
+using static IptNative.Model.Blocks.BlockScratch;
 
 namespace IptNative.Model.Backward;
 
@@ -30,6 +31,7 @@ internal sealed class GradientLanes : IDisposable
     private readonly GCHandle _self;
     private int[] _first = [0];
     private int _parts;
+    private LaneRoom _room;
 
     // The pass that is under way.
     private PackedInputs? _inputs;
@@ -74,6 +76,7 @@ internal sealed class GradientLanes : IDisposable
     {
         (_inputs, _prompts, _weights, _losses, _dencoder) = (inputs, prompts, weights, losses, dencoder);
         Cut(inputs.Sources);
+        Reserve(inputs);
         var body = new Body(GCHandle.ToIntPtr(_self));
         _device.Pool.Run(_parts, ref body);
     }
@@ -110,6 +113,23 @@ internal sealed class GradientLanes : IDisposable
         return rounds * _lanes.Length;
     }
 
+    // Whichever lane a part comes to has room for it: memory is taken here, for all of them, and in strides, since the largest part of a batch varies more than the batch.
+    private void Reserve(PackedInputs inputs)
+    {
+        LaneRoom needed = _room;
+        for (int part = 0; part < _parts; part++)
+        {
+            int first = _first[part], end = _first[part + 1];
+            needed = needed.With(end - first, inputs.Sources.Offset(end) - inputs.Sources.Offset(first), inputs.Targets.Offset(end) - inputs.Targets.Offset(first));
+        }
+        needed = needed with { LongestSource = Math.Max(needed.LongestSource, inputs.Sources.MaxLength), LongestTarget = Math.Max(needed.LongestTarget, inputs.Targets.MaxLength), Places = Math.Max(needed.Places, inputs.PlaceCount) };
+        if (needed == _room)
+            return;
+        foreach (Lane lane in _lanes)
+            lane.Reserve(needed);
+        _room = needed;
+    }
+
     private void Part(int part, int lane) => _lanes[lane].Run(_inputs!, _first[part], _first[part + 1] - _first[part], _prompts, _weights, _losses, _dencoder); // set by Run
 
     private readonly struct Body(nint lanes) : IParallelBody
@@ -117,6 +137,21 @@ internal sealed class GradientLanes : IDisposable
         private readonly nint _lanes = lanes;
 
         public void Invoke(int task, int worker) => ((GradientLanes)GCHandle.FromIntPtr(_lanes).Target!).Part(task, worker); // alive: it waits for this call
+    }
+
+    /// <summary>The largest part that there is room for.</summary>
+    private readonly record struct LaneRoom(int Examples, int Sources, int Targets, int LongestSource, int LongestTarget, int Places)
+    {
+        private const int Stride = 256;
+
+        public LaneRoom With(int examples, int sources, int targets) => this with
+        {
+            Examples = Grown(Examples, examples),
+            Sources = Grown(Sources, sources),
+            Targets = Grown(Targets, targets),
+        };
+
+        private static int Grown(int room, int needed) => needed <= room ? room : (needed + Stride - 1) / Stride * Stride;
     }
 
     /// <summary>What one thread computes with: a device of one thread, and everything that a pass keeps.</summary>
@@ -148,6 +183,24 @@ internal sealed class GradientLanes : IDisposable
         }
 
         public long Bytes => _forward.Bytes + _layers.Scratch.Bytes + _ddecoder.Bytes;
+
+        public void Reserve(LaneRoom room)
+        {
+            int rows = Math.Max(room.Sources, room.Targets), d = _layers.Config.DModel, inner = _layers.Config.InnerDim, ff = _layers.Config.DFf;
+            _forward.Reserve(room.Sources, room.Targets);
+            _ddecoder.Take((long)room.Targets * d);
+            _head.Reserve(room.Targets);
+            _inputs.Reserve(room.Examples, room.Places);
+            _layers.EncoderBias.ByDistance(room.LongestSource);
+            _layers.DecoderBias.ByDistance(room.LongestTarget);
+            _layers.Scratch.Take(Slot.InverseRms, rows);
+            foreach (Slot slot in (ReadOnlySpan<Slot>)[Slot.Norm, Slot.Sublayer0, Slot.Sublayer1])
+                _layers.Scratch.Take(slot, (long)rows * d);
+            foreach (Slot slot in (ReadOnlySpan<Slot>)[Slot.Query, Slot.Key, Slot.Value, Slot.Context])
+                _layers.Scratch.Take(slot, (long)rows * inner);
+            foreach (Slot slot in (ReadOnlySpan<Slot>)[Slot.Gate, Slot.Up, Slot.DInner])
+                _layers.Scratch.Take(slot, (long)rows * ff);
+        }
 
         public void Run(PackedInputs whole, int first, int count, PromptTable? prompts, Tensor weights, Tensor losses, Tensor dencoder)
         {

@@ -72,6 +72,14 @@ internal sealed class NativeForward : ITapedForward
         }
     }
 
+    /// <summary>Takes memory for so many rows before they come.</summary>
+    public void Reserve(int sources, int targets)
+    {
+        _encoderMemory.Lay(_activations, sources, sources);
+        _decoderMemory.Lay(_activations, targets, sources);
+        _output.Take((long)sources * _layers.Config.DModel);
+    }
+
     /// <summary>Embeddings and encoder; no more than the batch's sources need be set.</summary>
     public void EncodeBatch(PromptTable? prompts, PackedInputs inputs)
     {

@@ -110,6 +110,16 @@ internal sealed unsafe class PackedInputs(ComputeDevice device, T5Config config)
         Places = _places.Tensor.Slice(0, own.Length);
     }
 
+    /// <summary>Takes memory for parts of so many examples and stretches before they come.</summary>
+    public void Reserve(int examples, int places)
+    {
+        if (_lengths.Length < examples)
+            _lengths = new int[examples];
+        Sources.Reserve(examples);
+        Targets.Reserve(examples);
+        _places.Take(Math.Max(1, places) * (long)PromptGather.PlaceWidth);
+    }
+
     private void SetPart(RaggedRows rows, RaggedRows whole, int first, int count)
     {
         for (int i = 0; i < count; i++)
