@@ -32,10 +32,10 @@ internal sealed class SmallModel : IDisposable
     public RunConfig Run(string name, string options = "\"method\": \"prompt_tuning\"", params string[] overrides) => RunConfig.Parse($$"""
         {
           "model": "{{Escaped(Model)}}",
-          "tasks": [{ "name": "words-second", "data": "{{Escaped(Path.Combine(Goldens.Root(), "examples", "gym"))}}", "train_limit": 6, "dev_limit": 2, "test_limit": 2 }],
+          "tasks": [{ "name": "words-second", "data": "{{Escaped(Path.Combine(Goldens.Root(), "examples", "gym"))}}", "train_limit": 6, "dev_limit": 1, "test_limit": 1 }],
           "prompt": { "length": 3, "init": "vocab" },
           "training": { "steps": 3, "batch_size": 2, "eval_every": 2, "max_source_length": 8, "max_target_length": 4 },
-          "evaluation": { "baselines": false, "max_length": 3 },
+          "evaluation": { "baselines": false, "max_length": 2 },
           "threads": 1,
           "output": "{{Escaped(Path.Combine(Folder, name))}}",
           {{options}}

@@ -13,6 +13,9 @@ public readonly unsafe struct ArrayView<T>
     private readonly MemoryBlock? _block;
     private readonly nint _address;
 
+    // The whole memory: which allocation is meant shows at each access.
+    private readonly DeviceMemory? _space;
+
     /// <summary>Elements from <paramref name="index"/> on, counted from the buffer's address.</summary>
     /// <exception cref="InvalidOperationException">The range is inside no allocation.</exception>
     public ArrayView(MemoryBuffer source, long index, long length)
@@ -20,12 +23,18 @@ public readonly unsafe struct ArrayView<T>
         ArgumentNullException.ThrowIfNull(source);
         _address = source.NativePtr + (nint)(index * sizeof(T));
         Length = length;
+        if (index == 0 && length == long.MaxValue / sizeof(T) && source.Length == long.MaxValue)
+        {
+            _space = source.Accelerator.Memory;
+            return;
+        }
         _block = length == 0 ? null : source.Accelerator.Memory.Find(_address, length * sizeof(T));
     }
 
-    internal ArrayView(MemoryBlock? block, nint address, long length)
+    internal ArrayView(MemoryBlock? block, nint address, long length, DeviceMemory? space = null)
     {
         _block = block;
+        _space = space;
         _address = address;
         Length = length;
     }
@@ -34,7 +43,7 @@ public readonly unsafe struct ArrayView<T>
 
     public int IntLength => checked((int)Length);
 
-    public bool IsValid => _block is not null;
+    public bool IsValid => _block is not null || _space is not null;
 
     public ref T this[int index] => ref this[(long)index];
 
@@ -47,9 +56,10 @@ public readonly unsafe struct ArrayView<T>
             nint at = _address + (nint)(index * sizeof(T));
             if (at % Alignment != 0)
                 throw new InvalidOperationException($"{EmulatedThread.Describe()} reads {sizeof(T)} bytes at an address that is no multiple of {Alignment}: a GPU faults here.");
-            if (_block!.IsFreed) // not null: a view with elements has a block
+            MemoryBlock block = _space?.Find(at, sizeof(T)) ?? _block!; // not null: a view with elements has a block
+            if (block.IsFreed)
                 throw new InvalidOperationException($"{EmulatedThread.Describe()} reaches memory that was freed.");
-            EmulatedThread.Current?.Log.Add(_block, at, sizeof(T));
+            EmulatedThread.Current?.Log.Add(block, at, sizeof(T));
             return ref Unsafe.AsRef<T>((void*)at);
         }
     }
@@ -58,11 +68,11 @@ public readonly unsafe struct ArrayView<T>
     {
         if (index < 0 || subViewLength < 0 || index > Length - subViewLength)
             throw new InvalidOperationException($"{EmulatedThread.Describe()} takes [{index}, {index + subViewLength}) of a view of {Length} ({typeof(T).Name}).");
-        return new ArrayView<T>(_block, _address + (nint)(index * sizeof(T)), subViewLength);
+        return new ArrayView<T>(_block, _address + (nint)(index * sizeof(T)), subViewLength, _space);
     }
 
     public ArrayView<TOther> Cast<TOther>()
-        where TOther : unmanaged => new(_block, _address, Length * sizeof(T) / sizeof(TOther));
+        where TOther : unmanaged => new(_block, _address, (long)((Int128)Length * sizeof(T) / sizeof(TOther)), _space);
 
     // A struct of four floats is moved by one 16-byte instruction.
     private static int Alignment => sizeof(T) is 1 or 2 or 4 or 8 or 16 ? sizeof(T) : 4;

@@ -4,6 +4,7 @@ using System.Diagnostics;
 using System.Text.Json;
 using IptNative.Cli.Terminal;
 using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
@@ -11,6 +12,7 @@ using IptNative.Tasks.Data;
 using IptNative.Tasks.Metrics;
 using IptNative.Tuning.Data;
 using IptNative.Tuning.Evaluation;
+using IptNative.Tuning.Memory;
 using IptNative.Tuning.Prompts;
 
 namespace IptNative.Cli.Commands;
@@ -78,7 +80,9 @@ internal static class EvaluateCommand
                 encoding = encoding with { MaxTargetLength = most };
             var options = new EvaluationOptions { BatchSize = parsed.GetValue(batch), MaxTargetLength = parsed.GetValue(maxTarget), NumBeams = parsed.GetValue(beams) };
             RequireUsable(source, encoding, options, parsed.GetValue(split)!, parsed.GetValue(limit), parsed.GetValue(threads));
-            device.RequireCpu(parsed, "evaluation");
+            ComputeType precision = ComputeOption.Read(parsed, compute);
+            ForwardEngine? engine = ForwardOption.Read(parsed, forward, precision);
+            using ComputeDevice? gpu = device.OpenGpu(parsed, precision, engine);
 
             // Small things first: a mistake in them should not wait for the model.
             TaskData loaded = TaskData.Load(source);
@@ -96,14 +100,20 @@ internal static class EvaluateCommand
             for (int i = 0; i < names.Length; i++)
                 prompts[i]?.RequireModel(checkpoint.Config, entries[i].Path);
             T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(parsed.GetValue(model)!), checkpoint.Config.VocabSize);
-            ComputeType precision = ComputeOption.Read(parsed, compute);
-            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), Compute = precision, Generation = ForwardOption.Read(parsed, forward, precision) });
+            using FrozenT5 frozen = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = parsed.GetValue(threads), Compute = precision, Generation = engine, Device = gpu });
             var evaluator = new Evaluator(frozen, tokenizer);
             Encoded encode = (prompt, most) => EncodedExamples.Encode(tokenizer, loaded, parsed.GetValue(split)!, encoding with { Template = prompt?.Template }, most);
             EncodedExamples examples = encode(null, parsed.GetValue(limit));
             if (examples.CutInputs > 0)
                 Console.Error.WriteLine($"iptnative: {examples.CutInputs} of {examples.Count} inputs are longer than {encoding.MaxSourceLength} tokens and were cut (--max-source-length).");
 
+            if (gpu is not null)
+            {
+                int rows = prompts.Max(p => p?.Length ?? 0), wanted = options.BatchSize;
+                options = AnswerPlanner.Fit(gpu, StoredWeights.Of(checkpoint), options, prompts.Sum(p => (long)(p?.Length ?? 0)), rows + examples.LongestInput, options.MaxTargetLength ?? examples.LongestAnswer + Evaluator.AnswerSlack);
+                if (options.BatchSize < wanted)
+                    Console.Error.WriteLine($"iptnative: {options.BatchSize} answers at once instead of {wanted}: that is what the memory of {gpu.Name} allows.");
+            }
             IReadOnlyList<EvaluationResult> results;
             Baselines? untuned = null;
             double together, apart = double.NaN;

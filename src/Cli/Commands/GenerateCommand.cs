@@ -3,6 +3,7 @@ using System.CommandLine;
 using System.Globalization;
 using IptNative.Cli.Terminal;
 using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
 using IptNative.Model.Decoding;
 using IptNative.Tuning.Inference;
 
@@ -73,12 +74,14 @@ internal static class GenerateCommand
             if (!options.DoSample && ((Option[])[temperature, topK, topP, seed]).FirstOrDefault(o => parsed.GetResult(o) is { Implicit: false }) is { } unused)
                 throw new UsageException($"{unused.Name} acts on sampling only, and the likeliest tokens are to be taken. Add --do-sample, or leave {unused.Name} out.");
             int threadCount = threads.Of(parsed);
-            device.RequireCpu(parsed, "generation");
+            ComputeType precision = ComputeOption.Read(parsed, compute);
+            ForwardEngine? engine = ForwardOption.Read(parsed, forward, precision);
+            // A device that cannot be had should not wait for texts.
+            using ComputeDevice? gpu = device.OpenGpu(parsed, precision, engine);
 
             IEnumerable<string> texts = inputs.Read(parsed);
             using var progress = new ProgressLine("generating");
-            ComputeType precision = ComputeOption.Read(parsed, compute);
-            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount, longest, parsed.GetValue(verify), precision, ForwardOption.Read(parsed, forward, precision));
+            using var generator = TextGenerator.Open(parsed.GetValue(model)!, parsed.GetValue(prompt), threadCount, longest, parsed.GetValue(verify), precision, engine, gpu);
             bool json = parsed.GetValue(asJson);
             using TextWriter output = StandardOutput.Open();
             long answered = 0;

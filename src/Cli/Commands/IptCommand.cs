@@ -2,6 +2,7 @@
 using System.CommandLine;
 using System.Globalization;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels.Devices;
 using IptNative.Tuning.Experiments;
 using IptNative.Tuning.Reports;
 
@@ -28,9 +29,11 @@ internal static class IptCommand
         {
             List<string> overrides = [.. parsed.GetValue(set) ?? []];
             if (parsed.GetValue(jobs) is { } sideBySide) overrides.Add($"side_by_side={sideBySide.ToString(CultureInfo.InvariantCulture)}");
+            // Where it was not given, the file's word counts.
+            if (parsed.GetResult(device) is { Implicit: false }) overrides.Add($"device={device.Of(parsed)}");
             ExperimentConfig config = ExperimentConfig.Load(parsed.GetValue(file)!, overrides);
             if (parsed.GetValue(output) is { } folder) config = config with { Output = Path.GetFullPath(folder) };
-            device.RequireCpu(parsed, "training");
+            if (DeviceChoice.Parse(config.Device).Fallback() is { Length: > 0 } note) Console.Error.WriteLine($"iptnative: {note}");
             using TextWriter results = StandardOutput.Open();
             return Run(config, parsed.GetValue(planOnly), runners, results, cancel);
         });

@@ -16,7 +16,7 @@ internal static class PlanCommand
     // What products reach of the cores' peak in a whole step, on an idle machine (bench/results.csv).
     private const double ShareOfPeak = 0.7;
 
-    // CUDA's context, its libraries and the kernels: what a process holds on a device before its first tensor.
+    // CUDA's contexts and libraries: what a process holds on a device before its first tensor; what the driver calls free is without them. A guess.
     private const long DeviceRuntime = 600_000_000;
 
     public static Command Create()
@@ -36,18 +36,21 @@ internal static class PlanCommand
         Option<int> batch = Number("--batch", "Examples of a step.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
             source = Number("--source", "Source tokens of the longest example, beside the prompt.", defaults.Source), target = Number("--target", "Target tokens of the longest example.", defaults.Target);
         var budget = new SizeOption("--memory-budget", "Memory of the process, for example 6GiB: the fastest settings that fit are planned.");
-        var device = new SizeOption("--device-memory", "Memory of a GPU, for example 16GiB: the fastest settings that fit there are planned.");
+        var device = new DeviceOption();
+        var memory = new SizeOption("--device-memory", "Memory of the GPU that is planned for, for example 16GiB; then none is asked, and none need be here. Without it: what the driver calls free on --device.");
+        Option<string> compute = ComputeOption.Create();
         var speed = new Option<double?>("--device-tflops") { Description = "What that GPU's products reach, in 10^12 operations a second (its profile's ceiling, not its data sheet's peak): a step's time is estimated with it." };
         var table = new Option<bool>("--table") { Description = "Every published size in every format as a Markdown table." };
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var threads = new ThreadsOption();
         var command = new Command("plan", "Say what a training step will hold in memory, without running it.")
         {
-            model, shape, dtype, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, speed, table, threads, asJson,
+            model, shape, dtype, compute, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, memory, speed, table, threads, asJson,
         };
         command.WithExamples(
             "iptnative plan --model models/t5-gym-tiny",
             "iptnative plan --shape xl --dtype int8 --batch 4 --memory-budget 6GiB",
+            "iptnative plan --shape xl --dtype bf16 --batch 32 --source 256 --device cuda:0",
             "iptnative plan --shape xxl --dtype int4 --batch 1 --device-memory 16GiB --device-tflops 40");
         command.SetRun((parsed, _) =>
         {
@@ -59,15 +62,20 @@ internal static class PlanCommand
             }
             if ((parsed.GetValue(model) is null) == (parsed.GetValue(shape) is null))
                 throw new UsageException("plan: expected either --model DIR or --shape NAME.");
-            if (parsed.GetValue(budget) is not null && parsed.GetValue(device) is not null)
-                throw new UsageException("plan: found --memory-budget and --device-memory, expected one of them: the first is the process' memory, the second a GPU's.");
-            if (parsed.GetValue(speed) is { } ceiling && (parsed.GetValue(device) is null || !(ceiling > 0 && double.IsFinite(ceiling))))
-                throw new UsageException($"--device-tflops is {ceiling}, expected a positive number beside --device-memory: these cores are measured instead.");
+            (string? gpu, long? room, string where) = Gpu(parsed, device, memory, budget);
+            bool onDevice = gpu is not null;
+            if (parsed.GetValue(speed) is { } ceiling && (!onDevice || !(ceiling > 0 && double.IsFinite(ceiling))))
+                throw new UsageException($"--device-tflops is {ceiling}, expected a positive number beside --device-memory or --device: these cores are measured instead.");
             StoredWeights stored = Stored(parsed.GetValue(model), parsed.GetValue(shape), WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value); // Checked by the option.
-            bool onDevice = parsed.GetValue(device) is not null;
             DType inside = Enum.Parse<DType>(parsed.GetValue(tape)!, ignoreCase: true);
-            ForwardEngine? engine = onDevice ? ForwardEngine.Native : Word<ForwardEngine>(parsed.GetValue(forward)!);
+            ForwardEngine? engine = Word<ForwardEngine>(parsed.GetValue(forward)!) ?? (onDevice ? ForwardEngine.Native : null);
             WeightResidence? residence = Word<WeightResidence>(parsed.GetValue(weights)!);
+            if (onDevice && (parsed.GetValue(spill) || residence is WeightResidence.Mapped or WeightResidence.Streamed))
+                throw new UsageException($"plan: found {(parsed.GetValue(spill) ? "--spill" : $"--weights {parsed.GetValue(weights)}")} with {gpu}, expected weights and activations that the device holds. Leave it out, or plan for --device cpu.");
+            if (onDevice)
+                residence = WeightResidence.Resident;
+            if (onDevice && engine == ForwardEngine.Ort && stored.IsQuantised)
+                throw new UsageException($"plan: found --forward ort with {stored.Formats} on {gpu}, expected f32, bf16 or f16 weights: ONNX Runtime would widen the codes. Choose --forward native, or --dtype bf16.");
             if (inside != DType.F32 || parsed.GetValue(spill) || residence == WeightResidence.Streamed)
             {
                 if (engine == ForwardEngine.Ort)
@@ -90,19 +98,49 @@ internal static class PlanCommand
                 Target = Positive(parsed, target),
                 PromptRows = Positive(parsed, prompt),
                 Threads = threads.Of(parsed) is > 0 and var given ? given : Environment.ProcessorCount,
-                RuntimeBytes = onDevice ? DeviceRuntime : MemoryPlan.Runtime,
+                Device = gpu,
+                Compute = Enum.Parse<ComputeType>(parsed.GetValue(compute)!, ignoreCase: true), // Checked by the option.
             };
-            long? limit = device.Of(parsed) ?? budget.Of(parsed);
+            long? limit = room ?? budget.Of(parsed);
             MemoryPlan plan = limit is not { } most ? MemoryPlan.Of(request)
                 : MemoryPlanner.Fit(request, new MemoryFreedom(Word<Activations>(parsed.GetValue(activations)!), residence, engine, request.Examples), most);
             double? seconds = !onDevice ? Seconds(plan, parsed.GetValue(batch), threads.Of(parsed)) : parsed.GetValue(speed) is { } tflops ? plan.Seconds(1000 * tflops, parsed.GetValue(batch)) : null;
             if (parsed.GetValue(asJson))
                 WriteJson(output, plan, seconds);
             else
-                WriteTable(output, plan, limit is null ? "" : onDevice ? $"on a GPU of {ByteSize.Text(limit.Value)}" : $"in {ByteSize.Text(limit.Value)}", seconds, onDevice);
+                WriteTable(output, plan, onDevice || limit is null ? where : $"in {ByteSize.Text(limit.Value)}", seconds, onDevice);
             return ExitCode.Done;
         });
         return command;
+    }
+
+    // The GPU that is planned for, null for the CPU; the memory there is; in words.
+    private static (string? Name, long? Room, string Where) Gpu(ParseResult parsed, DeviceOption option, SizeOption memory, SizeOption budget)
+    {
+        DeviceChoice choice = option.Of(parsed);
+        bool given = parsed.GetResult(option) is { Implicit: false };
+        if (memory.Of(parsed) is { } stated)
+        {
+            if (budget.Of(parsed) is not null)
+                throw new UsageException("plan: found --memory-budget and --device-memory, expected one of them: the first is the process' memory, the second a GPU's.");
+            if (given && choice.Kind == DeviceKind.Cpu)
+                throw new UsageException("plan: found --device cpu with --device-memory, expected a GPU: --device cuda:0, or --memory-budget for the CPU.");
+            return ($"cuda:{choice.Ordinal}", Math.Max(1, stated - DeviceRuntime), $"on a GPU of {ByteSize.Text(stated)}, {ByteSize.Text(DeviceRuntime)} of it left to CUDA itself");
+        }
+        if (choice.Kind == DeviceKind.Cpu)
+            return (null, null, "");
+        try
+        {
+            using ComputeDevice device = option.Open(parsed, 1, ComputeType.F32);
+            if (device is CpuDevice)
+                return (null, null, "");
+            long? free = MemoryPlanner.DeviceBudget(device, budget.Of(parsed));
+            return (device.Name, free, free is { } bytes ? $"of {ByteSize.Text(bytes)} free on {device.Name}" : $"on {device.Name}");
+        }
+        catch (NotSupportedException e)
+        {
+            throw new NotSupportedException($"{e.Message} A plan needs no GPU where --device-memory says its size.", e);
+        }
     }
 
     private static StoredWeights Stored(string? model, string? shape, DType dtype)
@@ -132,6 +170,7 @@ internal static class PlanCommand
     private static void WriteJson(TextWriter output, MemoryPlan plan, double? seconds) => JsonOutput.WriteObject(output, json =>
     {
         MemoryRequest r = plan.Request;
+        json.WriteString("device", r.Device ?? "cpu");
         json.WriteString("weights", r.Residence.ToString().ToLowerInvariant());
         json.WriteString("forward", r.Forward.ToString().ToLowerInvariant());
         json.WriteString("activations", r.Activations.ToString().ToLowerInvariant());

@@ -1,6 +1,7 @@
 // The --device option, one wording for every command that computes.
 using System.CommandLine;
 using IptNative.Kernels.Devices;
+using IptNative.Model.Backward;
 
 namespace IptNative.Cli.Terminal;
 
@@ -42,6 +43,27 @@ internal sealed class DeviceOption : Option<string>
         if (note.Length > 0)
             Console.Error.WriteLine($"iptnative: {note}");
         return device;
+    }
+
+    /// <summary>Opens a GPU where one was asked for and can be had; says where <c>auto</c> comes to the CPU.</summary>
+    /// <param name="parsed">The command line.</param>
+    /// <param name="compute">What products multiply.</param>
+    /// <param name="forward">Who encodes and decodes; ONNX Runtime does so on the CPU only.</param>
+    /// <returns>Dispose it; null: the CPU, whose device the caller makes with the threads that suit it.</returns>
+    /// <exception cref="UsageException">It is no device, or a GPU and ONNX Runtime exclude each other.</exception>
+    /// <exception cref="NotSupportedException">A GPU was asked for and cannot be had.</exception>
+    public ComputeDevice? OpenGpu(ParseResult parsed, ComputeType compute, ForwardEngine? forward = null)
+    {
+        DeviceChoice choice = Of(parsed);
+        if (choice.Kind == DeviceKind.Cpu)
+            return null;
+        if (forward == ForwardEngine.Ort)
+            throw new UsageException($"--device {choice} --forward ort: ONNX Runtime answers on the CPU only. Choose --forward native, or --device cpu.");
+        ComputeDevice device = Open(parsed, 1, compute);
+        if (device is not CpuDevice)
+            return device;
+        device.Dispose();
+        return null;
     }
 
     /// <summary>Settles on the CPU for work that needs it, and says so where the user left it open.</summary>

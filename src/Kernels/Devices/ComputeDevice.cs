@@ -16,6 +16,9 @@ public abstract class ComputeDevice : IDisposable
     /// <summary>The most bytes that were taken from it at once; 0 on the CPU, whose memory is the process'.</summary>
     public virtual long PeakBytes => 0;
 
+    /// <summary>What a library that computes on the same GPU has to know; null where the device is none of CUDA's.</summary>
+    public virtual CudaPlacement? Cuda => null;
+
     /// <summary>Takes uninitialised memory, 64-byte aligned.</summary>
     /// <param name="type">Element type.</param>
     /// <param name="elements">1 or more.</param>

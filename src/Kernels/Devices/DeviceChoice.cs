@@ -71,8 +71,16 @@ public readonly record struct DeviceChoice(DeviceKind Kind, int Ordinal)
 #endif
         if (Kind == DeviceKind.Cuda)
             throw new NotSupportedException($"--device {this}: {problem} Or use --device cpu.");
-        note = $"--device auto: using the CPU. {problem}";
+        note = UsingCpu(problem);
         return new CpuDevice(threads, compute);
+    }
+
+    /// <summary>What <c>auto</c> comes to, where that is the CPU.</summary>
+    /// <returns>Why it is; empty where a GPU can be opened, and where the choice is not <c>auto</c>.</returns>
+    public string Fallback()
+    {
+        string problem = Kind == DeviceKind.Auto ? Problem(CudaDriver.Query()) : "";
+        return problem.Length > 0 ? UsingCpu(problem) : "";
     }
 
     /// <summary>Decides for work that only the CPU can do: never silently.</summary>
@@ -85,11 +93,13 @@ public readonly record struct DeviceChoice(DeviceKind Kind, int Ordinal)
             return "";
         string problem = Problem(CudaDriver.Query());
         if (problem.Length == 0)
-            problem = $"a GPU can be used here, but {work} does not run on one in this version: train, bench step and profile do.";
+            problem = $"a GPU can be used here, but {work} does not run on one in this version; train, ipt, generate, evaluate, bench step and profile do.";
         return Kind == DeviceKind.Cuda
             ? throw new NotSupportedException($"--device {this}: {problem} Or use --device cpu.")
-            : $"--device auto: using the CPU. {problem}";
+            : UsingCpu(problem);
     }
+
+    private static string UsingCpu(string problem) => $"--device auto: using the CPU. {problem}";
 
     /// <summary>Why no GPU can be opened, and what to do; empty where one can.</summary>
     internal string Problem(CudaDriver driver)

@@ -31,7 +31,10 @@ public static class Gemm
 #if ILGPU
         if (device is IlgpuDevice gpu)
         {
-            gpu.Multiply(args);
+            if (FewRowsGemm.Takes(gpu, args))
+                FewRowsGemm.Run(gpu, args);
+            else
+                gpu.Multiply(args);
             return;
         }
 #endif

@@ -48,6 +48,23 @@ internal static class GpuSums
         return value;
     }
 
+    /// <summary>The group's maximum, in every thread; a NaN may be lost. <paramref name="shared"/> as for <see cref="Group"/>.</summary>
+    public static float GroupMax(float value, ArrayView<float> shared)
+    {
+        value = WarpMax(value);
+        if (ILGPU.Warp.LaneIdx == 0)
+            shared[ILGPU.Group.IdxX / ILGPU.Warp.WarpSize] = value;
+        ILGPU.Group.Barrier();
+        int warps = ILGPU.Group.DimX / ILGPU.Warp.WarpSize;
+        for (int w = 0; w < warps; w++)
+        {
+            float other = shared[w];
+            value = other > value ? other : value;
+        }
+        ILGPU.Group.Barrier();
+        return value;
+    }
+
     /// <summary>The group's sum, in every thread. <paramref name="shared"/> holds one number per warp and is free again on return.</summary>
     public static double Group(double value, ArrayView<double> shared)
     {

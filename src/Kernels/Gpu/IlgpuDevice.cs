@@ -24,8 +24,10 @@ internal abstract class IlgpuDevice : ComputeDevice
 
     private readonly Accelerator _accelerator;
     private readonly bool _owns;
+    private readonly AcceleratorStream _stream;
     private readonly AddressSpace _space;
     private readonly DeviceFaults _faults;
+    private readonly StagedOffsets _offsets;
     private readonly List<DeviceBuffer> _held = [];
     private readonly Dictionary<Buffer, string> _live = [];
     private readonly Dictionary<(bool, int, int), DeviceBuffer> _buckets = [];
@@ -39,15 +41,18 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <param name="threads">Threads of an ordinary group: a multiple of the warp.</param>
     /// <param name="owns">True: the accelerator is disposed with the device.</param>
     /// <param name="compute">Precision of the operands of matrix products that do not say their own.</param>
-    protected IlgpuDevice(Accelerator accelerator, int threads, bool owns, ComputeType compute)
+    /// <param name="stream">Where all work goes; null: the accelerator's default stream. Not disposed here.</param>
+    protected IlgpuDevice(Accelerator accelerator, int threads, bool owns, ComputeType compute, AcceleratorStream? stream = null)
     {
         Compute = compute;
         _accelerator = accelerator;
+        _stream = stream ?? accelerator.DefaultStream;
         _owns = owns;
         Threads = threads;
         Multiprocessors = accelerator.NumMultiprocessors;
         _space = new AddressSpace(accelerator);
         _faults = new DeviceFaults(this);
+        _offsets = new StagedOffsets(this);
     }
 
     /// <inheritdoc/>
@@ -68,6 +73,9 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <summary>Checks of data that only the device has read.</summary>
     public DeviceFaults Faults => _faults;
 
+    /// <summary>Where the rows of ragged batches begin, brought there once for all calls that say the same.</summary>
+    public StagedOffsets Offsets => _offsets;
+
     /// <inheritdoc/>
     public override DeviceBuffer Allocate(DType type, long elements, string purpose)
     {
@@ -87,7 +95,7 @@ internal abstract class IlgpuDevice : ComputeDevice
     /// <inheritdoc/>
     public override void Synchronize()
     {
-        _accelerator.DefaultStream.Synchronize();
+        _stream.Synchronize();
         _faults.Report();
     }
 
@@ -120,6 +128,13 @@ internal abstract class IlgpuDevice : ComputeDevice
     public unsafe ArrayView<T> Window<T>(nint address, long elements)
         where T : unmanaged => elements == 0 ? default : new ArrayView<T>(_space, (address - AddressShift) / sizeof(T), elements);
 
+    /// <summary>The device's whole memory, for kernels that are told addresses; element 0 stands at address <see cref="SpaceShift"/>.</summary>
+    public unsafe ArrayView<T> Space<T>()
+        where T : unmanaged => new(_space, 0, long.MaxValue / sizeof(T));
+
+    /// <summary>What a tensor's address is ahead of the element that it stands for in <see cref="Space{T}"/>, in bytes.</summary>
+    public long SpaceShift => AddressShift;
+
     /// <summary>Enough groups to fill the machine a few times, and no more than there is work: kernels walk on by the grid's size.</summary>
     /// <param name="pieces">Groups that would do one piece each.</param>
     public int Groups(long pieces) => (int)Math.Clamp(pieces, 1, Multiprocessors * 8L);
@@ -139,7 +154,7 @@ internal abstract class IlgpuDevice : ComputeDevice
         int slot = KernelSlot<TKernel>.Number;
         if (slot >= _kernels.Length || _kernels[slot] is not Action<AcceleratorStream, KernelConfig, TKernel> launcher)
             launcher = Compile<TKernel>(slot);
-        launcher(_accelerator.DefaultStream, new KernelConfig(groups, new Index3D(threads, 1, 1)), arguments);
+        launcher(_stream, new KernelConfig(groups, new Index3D(threads, 1, 1)), arguments);
     }
 
     /// <summary>Scratch memory that the next kernels may fill; its content lives until the next op asks. Grows as needed.</summary>
@@ -223,6 +238,7 @@ internal abstract class IlgpuDevice : ComputeDevice
         if (!disposing)
             return;
         _scratch?.Dispose();
+        _offsets.Dispose();
         foreach (DeviceBuffer buffer in _held.Concat(_buckets.Values))
             buffer.Dispose();
         _space.Dispose();

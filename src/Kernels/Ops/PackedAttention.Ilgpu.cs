@@ -1,6 +1,5 @@
 // Attention over packed rows on a GPU: TiledAttention's passes, told where each example's rows begin. Backward has no saved sums, so it runs the forward pass
 // again for them. Contract: PackedAttention.cs.
-using System.Runtime.InteropServices;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Gpu;
 
@@ -27,20 +26,18 @@ public static partial class PackedAttention
                 throw new ArgumentException($"{op}: dKv is {o.Width}, expected at most {widest} on {gpu.Name}.");
             bool isBackward = !o.Dk.IsEmpty;
             int examples = queryOffsets.Length - 1, rows = queryOffsets[^1];
-            long width = (long)o.Heads * o.Width, saved = (long)o.Heads * rows, offsets = examples + 1;
-            // Offsets of both sides, sums, and for the backward pass what ds subtracts, the context, and dq, which may not yet overwrite what it stands on.
-            Tensor scratch = gpu.Scratch(DType.F32, 2 * offsets + 2 * saved + (isBackward ? 2 * rows * width : 0));
+            long width = (long)o.Heads * o.Width, saved = (long)o.Heads * rows;
+            // Sums, and for the backward pass what ds subtracts, the context, and dq, which may not yet overwrite what it stands on.
+            Tensor scratch = gpu.Scratch(DType.F32, 2 * saved + (isBackward ? 2 * rows * width : 0));
             Tensor Part(long start, long elements) => scratch.Slice(start, elements);
-            Tensor first = Part(0, offsets) with { DType = DType.I32 }, second = Part(offsets, offsets) with { DType = DType.I32 };
-            gpu.Upload(MemoryMarshal.AsBytes(queryOffsets), first.Address);
-            gpu.Upload(MemoryMarshal.AsBytes(keyOffsets), second.Address);
+            Tensor first = gpu.Offsets.Of(queryOffsets), second = gpu.Offsets.Of(keyOffsets);
             var problem = new TiledAttention.Ilgpu.Problem
             {
                 Q = gpu.View<float>(o.Q),
                 K = gpu.View<float>(o.K),
                 V = gpu.View<float>(o.V),
                 Bias = gpu.View<float>(o.Bias.Table),
-                LogSumExp = gpu.View<float>(Part(2 * offsets, saved)),
+                LogSumExp = gpu.View<float>(Part(0, saved)),
                 QueryOffsets = gpu.View<int>(first),
                 KeyOffsets = gpu.View<int>(second),
                 Heads = (long)examples * o.Heads,
@@ -52,15 +49,15 @@ public static partial class PackedAttention
                 IsPacked = true,
             };
             int longestQueries = Longest(queryOffsets), longestKeys = Longest(keyOffsets);
-            Tensor context = isBackward ? Part(2 * offsets + 2 * saved, rows * width) : o.Context;
+            Tensor context = isBackward ? Part(2 * saved, rows * width) : o.Context;
             TiledAttention.Ilgpu.Launch<TShape, TiledAttention.Ilgpu.ForwardKernel<TShape>>(
                 gpu, new TiledAttention.Ilgpu.ForwardKernel<TShape> { P = problem, Y = gpu.View<float>(context) }, longestQueries, problem.Heads, o.Width);
             if (!isBackward)
                 return;
             // Numbers per query lie by head, then row, as if all rows were one example's.
-            var dots = new TiledAttention.Ilgpu.DotKernel { Y = gpu.View<float>(context), Dy = gpu.View<float>(o.Context), Delta = gpu.View<float>(Part(2 * offsets + saved, saved)), B = 1, H = o.Heads, Tq = rows, K = o.Width };
+            var dots = new TiledAttention.Ilgpu.DotKernel { Y = gpu.View<float>(context), Dy = gpu.View<float>(o.Context), Delta = gpu.View<float>(Part(saved, saved)), B = 1, H = o.Heads, Tq = rows, K = o.Width };
             gpu.Launch(dots, GpuRows.WarpGroups(gpu, saved), gpu.Threads);
-            Tensor dq = Part(2 * offsets + 2 * saved + rows * width, rows * width);
+            Tensor dq = Part(2 * saved + rows * width, rows * width);
             TiledAttention.Ilgpu.Gradients<TShape>(gpu, problem, dots, o.Dq.IsEmpty ? default : dq, o.Dk, o.Dv, examples, o.Heads, longestQueries, longestKeys, o.Width);
             if (!o.Dq.IsEmpty)
                 Elements.Run<ScaleElement>(gpu, dq.Elements, dq, out0: o.Dq, numbers: new ElementNumbers { N0 = 1 });

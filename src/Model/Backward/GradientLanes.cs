@@ -231,7 +231,7 @@ internal sealed class GradientLanes : IDisposable
         {
             // The same table step after step: its numbers change, not its place.
             if (!ReferenceEquals(prompts, _known))
-                (_known, _prompts) = (prompts, prompts?.On(_device));
+                (_known, _prompts) = (prompts, prompts?.On(prompts.Values with { Device = _device }));
             return _prompts;
         }
     }

@@ -28,8 +28,11 @@ public sealed record GradientOptions
     /// <summary>Where the weights are; streaming needs <see cref="ForwardEngine.Native"/>.</summary>
     public WeightResidence Weights { get; init; } = WeightResidence.Mapped;
 
-    /// <summary>Where both passes run; null: on the model's device. Any device but the CPU gets one copy of the weights and needs <see cref="ForwardEngine.Native"/>.</summary>
+    /// <summary>Where both passes run; null: on the model's device. Any device but the CPU gets one copy of the weights, which ONNX Runtime reads too where it computes there.</summary>
     public ComputeDevice? Device { get; init; }
+
+    /// <summary>ONNX Runtime in the device's memory; null: found for the device.</summary>
+    internal RuntimePlace? Place { get; init; }
 
     /// <summary>Waits for the device between the two passes, so that each one's seconds are its own, and takes no lanes; otherwise nothing waits before the losses are read.</summary>
     public bool TimesPasses { get; init; }
@@ -57,6 +60,7 @@ public sealed unsafe class GradientPass : IDisposable
     private readonly LossHead _head;
     private readonly PackedInputs _inputs;
     private readonly ITapedForward _forward;
+    private readonly RuntimePasses? _ownPasses;
     private readonly StagedBuffer _tokenWeights;
     private readonly StagedBuffer _losses;
     private readonly GrowingBuffer _ddecoder;
@@ -69,6 +73,7 @@ public sealed unsafe class GradientPass : IDisposable
     /// <param name="options">Settings.</param>
     /// <exception cref="ArgumentException">Settings that exclude each other: ONNX Runtime's forward pass, streamed weights, a spilled tape, a GPU.</exception>
     /// <exception cref="InsufficientMemoryException">The device has no room for the weights.</exception>
+    /// <exception cref="NotSupportedException">ONNX Runtime cannot compute on the device; the message says why.</exception>
     /// <exception cref="InvalidDataException">Weights to be streamed do not lie in their file as they are used.</exception>
     public GradientPass(Checkpoint checkpoint, FrozenT5 model, GradientOptions options)
     {
@@ -85,8 +90,17 @@ public sealed unsafe class GradientPass : IDisposable
         _model = model;
         _options = options;
         _device = options.Device ?? model.Device;
+        RuntimePlace? place = null;
         if (_device is not CpuDevice)
+        {
             RequireHostFree(_device, options);
+            // Before any byte of the weights goes there.
+            if (options.Forward == ForwardEngine.Ort)
+            {
+                place = options.Place ?? RuntimePlace.Of(_device);
+                DeviceGraphWeights.RequireNumbers(checkpoint, _device.Name);
+            }
+        }
         if (ReferenceEquals(_device, model.Device))
         {
             _layers = model.Layers;
@@ -111,7 +125,9 @@ public sealed unsafe class GradientPass : IDisposable
         _backward = new T5Backward(_layers);
         _head = new LossHead(_layers);
         _inputs = new PackedInputs(_device, model.Config);
-        _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations, options.Tape, options.SpillFolder) : new RuntimeForward(model, options.Activations);
+        if (place is not null)
+            _ownPasses = new RuntimePasses(_device, model.Config, new DeviceGraphWeights(_layers.Weights, checkpoint), place, new FrozenT5Options { Threads = 1 });
+        _forward = options.Forward == ForwardEngine.Native ? new NativeForward(_layers, options.Activations, options.Tape, options.SpillFolder) : new RuntimeForward(_ownPasses ?? model.Runtime, options.Activations);
         _tokenWeights = new StagedBuffer(_device, DType.F64, "token weights");
         _losses = new StagedBuffer(_device, DType.F64, "token losses");
         _ddecoder = new GrowingBuffer(_device, DType.F32, "decoder gradient");
@@ -132,7 +148,7 @@ public sealed unsafe class GradientPass : IDisposable
     public int TargetRows => _inputs.Targets.Rows;
 
     /// <summary>Bytes of weights that the device has a copy of; 0 on the CPU.</summary>
-    public long WeightBytes => _ownWeights?.CopiedBytes ?? 0;
+    public long WeightBytes => _layers.Weights.CopiedBytes;
 
     /// <summary>Bytes of activations, gradients and scratch held.</summary>
     public long Bytes => _forward.Bytes + _layers.Scratch.Bytes + _ddecoder.Bytes + _dencoder.Bytes + (_lanes?.Bytes ?? 0);
@@ -200,6 +216,7 @@ public sealed unsafe class GradientPass : IDisposable
     {
         _lanes?.Dispose();
         _forward.Dispose();
+        _ownPasses?.Dispose();
         _tokenWeights.Dispose();
         _losses.Dispose();
         _ddecoder.Dispose();
@@ -269,11 +286,9 @@ public sealed unsafe class GradientPass : IDisposable
         BackwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
     }
 
-    // What the host's own memory, files and ONNX Runtime's CPU kernels are needed for.
+    // What the host's own memory and files are needed for.
     private static void RequireHostFree(ComputeDevice device, GradientOptions options)
     {
-        if (options.Forward != ForwardEngine.Native)
-            throw new ArgumentException($"training on {device.Name}: found a forward pass by ONNX Runtime, which computes on the CPU here, expected our own kernels. Use --forward native, or --device cpu.", nameof(options));
         if (options.Weights == WeightResidence.Streamed)
             throw new ArgumentException($"training on {device.Name}: found streamed weights, expected weights that the device holds. Use --weights auto with a smaller weight dtype (iptnative export --dtype int8), or --device cpu.", nameof(options));
         if (options.SpillFolder is not null)

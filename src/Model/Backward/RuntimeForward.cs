@@ -1,4 +1,5 @@
-// ONNX Runtime's forward pass with its tape, made into packed rows where the batch was padded.
+// ONNX Runtime's forward pass with its tape, made into packed rows where the batch was padded. The same on the CPU and on a GPU: where tensors lie is RuntimePasses' matter.
+using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Blocks;
 using IptNative.Model.Config;
@@ -7,22 +8,30 @@ using IptNative.Model.Forward;
 namespace IptNative.Model.Backward;
 
 /// <summary>The forward pass in ONNX Runtime. The tape is the graphs' own outputs: nothing is copied but, in a padded batch, rows towards the front of their tensor.</summary>
-internal sealed unsafe class RuntimeForward : ITapedForward
+internal sealed class RuntimeForward : ITapedForward
 {
-    private readonly FrozenT5 _model;
+    private readonly RuntimePasses _passes;
     private readonly TapeDetail _detail;
+    private readonly GrowingBuffer _scratch;
+    private readonly RowPacking _sources;
+    private readonly RowPacking _targets;
 
-    public RuntimeForward(FrozenT5 model, Activations activations)
+    /// <param name="passes">Not disposed here.</param>
+    /// <param name="activations">What is kept.</param>
+    public RuntimeForward(RuntimePasses passes, Activations activations)
     {
-        _model = model;
+        _passes = passes;
+        _scratch = new GrowingBuffer(passes.Device, DType.F32, "packing of the activation tape");
+        _sources = new RowPacking(passes.Device, _scratch);
+        _targets = new RowPacking(passes.Device, _scratch);
         _detail = activations switch
         {
             Activations.Blocks => TapeDetail.Blocks,
             Activations.Sublayers => TapeDetail.Sublayers,
             _ => TapeDetail.Full,
         };
-        Encoder = new StackTape(model.Config.NumLayers, 2);
-        Decoder = new StackTape(model.Config.NumDecoderLayers, 3);
+        Encoder = new StackTape(passes.Config.NumLayers, 2);
+        Decoder = new StackTape(passes.Config.NumDecoderLayers, 3);
     }
 
     public StackTape Encoder { get; }
@@ -31,24 +40,32 @@ internal sealed unsafe class RuntimeForward : ITapedForward
 
     public Tensor EncoderOutput { get; private set; }
 
-    public long Bytes => _model.TapeBytes;
+    public long Bytes => _passes.TapeBytes + _scratch.Bytes;
 
     public void Run(T5Batch batch, PromptTable? prompts, PackedInputs inputs)
     {
-        EncodedBatch encoded = _model.Encode(batch, prompts, _detail);
-        DecodedBatch decoded = _model.Decode(encoded, batch, _detail, withLogits: false);
+        EncodedBatch encoded = _passes.Encode(batch, prompts, _detail);
+        DecodedBatch decoded = _passes.Decode(encoded, batch, _detail, withLogits: false);
         // Only now: the decoder has read the encoder's output as it was, padded.
-        int s = encoded.SourceLength, t = decoded.TargetLength;
-        EncoderOutput = Pack(encoded.Hidden, inputs.Sources, s, _model.Config.DModel);
-        Fill(Encoder, encoded.TapeList, encoded.Inside, inputs.Sources, s, inputs.Sources, s);
-        Fill(Decoder, decoded.TapeList, decoded.Inside, inputs.Targets, t, inputs.Sources, s);
+        _sources.Set(inputs.Sources, encoded.SourceLength);
+        _targets.Set(inputs.Targets, decoded.TargetLength);
+        EncoderOutput = _sources.Pack(encoded.Hidden, _passes.Config.DModel);
+        Fill(Encoder, encoded.TapeList, encoded.Inside, _sources);
+        Fill(Decoder, decoded.TapeList, decoded.Inside, _targets);
     }
 
-    public void Dispose() => Encoder.Clear(); // The tensors are the model's.
-
-    private void Fill(StackTape tape, List<Tensor> stream, List<Tensor> inside, RaggedRows rows, int length, RaggedRows memoryRows, int memoryLength)
+    public void Dispose()
     {
-        T5Config config = _model.Config;
+        Encoder.Clear(); // The tensors are the passes'.
+        Decoder.Clear();
+        _sources.Dispose();
+        _targets.Dispose();
+        _scratch.Dispose();
+    }
+
+    private void Fill(StackTape tape, List<Tensor> stream, List<Tensor> inside, RowPacking rows)
+    {
+        T5Config config = _passes.Config;
         int next = 0, kept = 0;
         for (int block = 0; block < tape.Blocks; block++)
         {
@@ -57,37 +74,23 @@ internal sealed unsafe class RuntimeForward : ITapedForward
                 ref SublayerTape to = ref tape[block, sublayer];
                 to = default;
                 if (sublayer == 0 || _detail != TapeDetail.Blocks)
-                    to.Input = Pack(stream[next++], rows, length, config.DModel);
+                    to.Input = rows.Pack(stream[next++], config.DModel);
                 if (_detail != TapeDetail.Full)
                     continue;
                 if (sublayer == tape.SublayersPerBlock - 1)
                 {
-                    to.Gate = Pack(inside[kept++], rows, length, config.DFf);
+                    to.Gate = rows.Pack(inside[kept++], config.DFf);
                     if (config.IsGated)
-                        to.Up = Pack(inside[kept++], rows, length, config.DFf);
+                        to.Up = rows.Pack(inside[kept++], config.DFf);
                     continue;
                 }
-                bool cross = sublayer == 1;
-                to.Query = Pack(inside[kept++], rows, length, config.InnerDim);
-                to.Key = Pack(inside[kept++], cross ? memoryRows : rows, cross ? memoryLength : length, config.InnerDim);
-                to.Value = Pack(inside[kept++], cross ? memoryRows : rows, cross ? memoryLength : length, config.InnerDim);
+                // Cross attention reads the sources.
+                RowPacking read = sublayer == 1 ? _sources : rows;
+                to.Query = rows.Pack(inside[kept++], config.InnerDim);
+                to.Key = read.Pack(inside[kept++], config.InnerDim);
+                to.Value = read.Pack(inside[kept++], config.InnerDim);
             }
         }
-        tape.Last = Pack(stream[next], rows, length, config.DModel);
-    }
-
-    // [B, length, width] to [rows, width] in the same memory: rows only ever move towards the front.
-    private static Tensor Pack(Tensor padded, RaggedRows rows, int length, int width)
-    {
-        if (rows.Rows < (long)rows.Examples * length)
-        {
-            float* data = (float*)padded.Address;
-            for (int b = 1; b < rows.Examples; b++)
-            {
-                long bytes = (long)rows.Length(b) * width * sizeof(float);
-                Buffer.MemoryCopy(data + (long)b * length * width, data + (long)rows.Offset(b) * width, bytes, bytes);
-            }
-        }
-        return padded.Slice(0, (long)rows.Rows * width);
+        tape.Last = rows.Pack(stream[next], config.DModel);
     }
 }

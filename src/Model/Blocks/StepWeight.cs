@@ -11,11 +11,13 @@ namespace IptNative.Model.Blocks;
 /// <param name="inner">Columns of W.</param>
 /// <param name="outer">Rows of W.</param>
 /// <param name="compute">What products multiply.</param>
-/// <param name="pack">Whether the model is small enough that a packed copy of float32 weights pays: at 8 to 32 rows of the shipped checkpoint a sixth faster, at one slower.</param>
-internal sealed class StepWeight(CpuDevice device, Tensor stored, int inner, int outer, ComputeType compute, bool pack) : IDisposable
+/// <param name="pack">On the CPU: whether the model is small enough that a packed copy of float32 weights pays: at 8 to 32 rows of the shipped checkpoint a sixth faster, at one slower.</param>
+internal sealed class StepWeight(ComputeDevice device, Tensor stored, int inner, int outer, ComputeType compute, bool pack) : IDisposable
 {
+    private readonly CpuDevice? _cpu = device as CpuDevice;
+
     // Packed ones multiply float32; what is stored narrower is read as it is.
-    private readonly PackedMatrix? _packed = pack && compute == ComputeType.F32 && stored.DType == DType.F32 ? new PackedMatrix(device, stored, outer, inner) : null;
+    private readonly PackedMatrix? _packed = pack && device is CpuDevice cpu && compute == ComputeType.F32 && stored.DType == DType.F32 ? new PackedMatrix(cpu, stored, outer, inner) : null;
 
     /// <summary>One row a text.</summary>
     /// <param name="x">f32 [rows, inner].</param>
@@ -27,8 +29,10 @@ internal sealed class StepWeight(CpuDevice device, Tensor stored, int inner, int
     {
         if (_packed is not null)
             _packed.Multiply(x, y, rows, accumulate, alpha);
+        else if (_cpu is not null)
+            FewRows.Run(_cpu, Product(x, y, rows) with { Accumulate = accumulate, Alpha = alpha });
         else
-            FewRows.Run(device, Product(x, y, rows) with { Accumulate = accumulate, Alpha = alpha });
+            Gemm.Run(device, Product(x, y, rows) with { Accumulate = accumulate, Alpha = alpha });
     }
 
     /// <summary>All positions of texts that join.</summary>

@@ -43,8 +43,9 @@ public sealed class ContinuousGeneration : IDisposable
     /// <param name="checkpoint">The frozen model's weights; outlives this object.</param>
     /// <param name="device">Does the work, in its own precision; outlives this object.</param>
     /// <exception cref="ArgumentException">The configuration's position buckets are impossible.</exception>
+    /// <exception cref="InsufficientMemoryException">The device has no room for the weights.</exception>
     /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
-    public ContinuousGeneration(Checkpoint checkpoint, CpuDevice device)
+    public ContinuousGeneration(Checkpoint checkpoint, ComputeDevice device)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         ArgumentNullException.ThrowIfNull(device);

@@ -19,15 +19,21 @@ internal sealed class KeyValueBlock(DeviceBuffer buffer, int capacity, int inner
     /// <summary>f32 [capacity, inner].</summary>
     public Tensor Values(int layer) => buffer.Tensor.Slice((2L * layer + 1) * inner * capacity, (long)inner * capacity);
 
+    /// <summary>What an attention over its first positions reads.</summary>
     public CachedKeys Of(int layer, int count) => new(Keys(layer), Values(layer), count, capacity);
 }
 
 /// <summary>Lends blocks and takes them back.</summary>
-/// <remarks>A text that joins or leaves costs a lookup. What is given back is kept up to <see cref="MostIdleBytes"/>; beyond that it is freed, so that a crowd once does not hold memory for ever.</remarks>
-internal sealed class KeyValueMemory(CpuDevice device, int layers, int inner) : IDisposable
+/// <remarks>A text that joins or leaves costs a lookup. What is given back is kept up to a limit; beyond that it is freed, so that a crowd once does not hold memory for ever. On a device
+/// with memory of its own more is kept, until somebody else needs it (<see cref="Trim"/>).</remarks>
+internal sealed class KeyValueMemory(ComputeDevice device, int layers, int inner) : IDisposable
 {
     private const long MostIdleBytes = 64L << 20;
 
+    // Where taking memory waits for all work on the device: a batch of texts of a large model.
+    private const long MostIdleDeviceBytes = 1L << 30;
+
+    private readonly long _mostIdle = device is CpuDevice ? MostIdleBytes : MostIdleDeviceBytes;
     private readonly Dictionary<int, Stack<KeyValueBlock>> _idle = [];
     private long _idleBytes;
 
@@ -42,7 +48,7 @@ internal sealed class KeyValueMemory(CpuDevice device, int layers, int inner) : 
             _idleBytes -= Bytes(capacity);
             return block;
         }
-        return new KeyValueBlock(device.Allocate(DType.F32, 2L * layers * inner * capacity, "keys and values of a text"), capacity, inner);
+        return new KeyValueBlock(Take(2L * layers * inner * capacity), capacity, inner);
     }
 
     /// <summary>Positions of the block that is lent for so many: rounded up by a quarter at most, in steps few enough that blocks are found again.</summary>
@@ -56,7 +62,7 @@ internal sealed class KeyValueMemory(CpuDevice device, int layers, int inner) : 
 
     public void Return(KeyValueBlock block)
     {
-        if (_idleBytes + Bytes(block.Capacity) > MostIdleBytes)
+        if (_idleBytes + Bytes(block.Capacity) > _mostIdle)
         {
             block.Buffer.Dispose();
             return;
@@ -67,12 +73,31 @@ internal sealed class KeyValueMemory(CpuDevice device, int layers, int inner) : 
         _idleBytes += Bytes(block.Capacity);
     }
 
-    public void Dispose()
+    /// <summary>Frees what nobody has borrowed.</summary>
+    public void Trim()
     {
         foreach (Stack<KeyValueBlock> blocks in _idle.Values)
         {
             while (blocks.TryPop(out KeyValueBlock? block))
                 block.Buffer.Dispose();
+        }
+        _idleBytes = 0;
+    }
+
+    public void Dispose() => Trim();
+
+    private DeviceBuffer Take(long elements)
+    {
+        const string Purpose = "keys and values of a text";
+        try
+        {
+            return device.Allocate(DType.F32, elements, Purpose);
+        }
+        catch (InsufficientMemoryException) when (_idleBytes > 0)
+        {
+            // Blocks of other sizes were kept: they are what is in the way.
+            Trim();
+            return device.Allocate(DType.F32, elements, Purpose);
         }
     }
 

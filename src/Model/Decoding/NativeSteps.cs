@@ -57,8 +57,8 @@ internal sealed unsafe class NativeSteps : IDisposable
     private readonly List<StepWeight> _matrices = [];
     private readonly StepWeight _lmHead;
     private readonly Tensor _shared;
-    private readonly GrowingBuffer _ids;
-    private CachedKeys[] _kept = [];
+    private readonly StagedBuffer _ids;
+    private readonly CachedRows _kept;
     private int _biasLength = FirstBiasLength;
 
     /// <summary>Finds the weights.</summary>
@@ -69,14 +69,15 @@ internal sealed unsafe class NativeSteps : IDisposable
         _layers = layers;
         T5Config config = Config;
         // Streamed weights are there to save memory.
-        bool pack = layers.Stream is null && IsPacked(config);
+        bool pack = layers.Device is CpuDevice && layers.Stream is null && IsPacked(config);
         _self = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => Find($"decoder.block.{i}.layer.0", "SelfAttention"))];
         _cross = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => Find($"decoder.block.{i}.layer.1", "EncDecAttention"))];
         _ff = [.. Enumerable.Range(0, config.NumDecoderLayers).Select(i => FindFeedForward($"decoder.block.{i}.layer.2"))];
         _lmHead = Add(layers.LmHead, config.DModel, config.VocabSize);
         _shared = layers.Weights.Matrix(T5Parameters.Shared);
         Memory = new KeyValueMemory(Device, config.NumDecoderLayers, config.InnerDim);
-        _ids = new GrowingBuffer(Device, DType.I32, "decoder input ids");
+        _kept = new CachedRows(Device, config.InnerDim);
+        _ids = new StagedBuffer(Device, DType.I32, "decoder input ids");
 
         Attention Find(string path, string kind) => new(
             layers.Weights.Vector($"{path}.layer_norm.weight"), Matrix($"{path}.{kind}.q.weight", config.DModel, config.InnerDim), Matrix($"{path}.{kind}.k.weight", config.DModel, config.InnerDim),
@@ -98,7 +99,7 @@ internal sealed unsafe class NativeSteps : IDisposable
 
     public T5Config Config => _layers.Config;
 
-    public CpuDevice Device => (CpuDevice)_layers.Device; // layers are made on one
+    public ComputeDevice Device => _layers.Device;
 
     /// <summary>Where rows and texts borrow their blocks.</summary>
     public KeyValueMemory Memory { get; }
@@ -122,13 +123,19 @@ internal sealed unsafe class NativeSteps : IDisposable
         _layers.Weights.RequireUnchanged();
         int inner = Config.InnerDim;
         Tensor k = _layers.Scratch.Take(BlockScratch.Slot.Key, (long)sources.Rows * inner), v = _layers.Scratch.Take(BlockScratch.Slot.Value, (long)sources.Rows * inner);
+        _kept.Clear();
+        for (int layer = 0; layer < _cross.Length; layer++)
+        {
+            for (int b = 0; b < texts.Length; b++)
+                _kept.Add(texts[b].Block.Of(layer, sources.Length(b)), 0, sources.Offset(b));
+        }
+        _kept.Send();
         for (int layer = 0; layer < _cross.Length; layer++)
         {
             Enter(layer);
             _cross[layer].K.Whole(hidden, k, sources.Rows);
             _cross[layer].V.Whole(hidden, v, sources.Rows);
-            for (int b = 0; b < texts.Length; b++)
-                Keep(texts[b].Block, layer, 0, sources.Length(b), Floats(k) + (long)sources.Offset(b) * inner, Floats(v) + (long)sources.Offset(b) * inner);
+            KeyValueStore.Append(Device, k, v, _kept, layer * texts.Length, texts.Length, inner);
         }
     }
 
@@ -150,16 +157,14 @@ internal sealed unsafe class NativeSteps : IDisposable
         while (_biasLength < longest)
             _biasLength = checked(_biasLength * 2);
         DistanceBias bias = _layers.DecoderBias.ByDistance(_biasLength);
-        if (_kept.Length < R)
-            _kept = new CachedKeys[Math.Max(R, 2 * _kept.Length)];
-        Span<CachedKeys> kept = _kept.AsSpan(0, R);
+        Lay(rows);
 
         BlockScratch scratch = _layers.Scratch;
-        Tensor ids = _ids.Take(R), x = scratch.Take(BlockScratch.Slot.Sublayer0, (long)R * d), n = scratch.Take(BlockScratch.Slot.Norm, (long)R * d);
+        tokens.CopyTo(new Span<int>((void*)_ids.Take(R), R));
+        Tensor ids = _ids.Send(), x = scratch.Take(BlockScratch.Slot.Sublayer0, (long)R * d), n = scratch.Take(BlockScratch.Slot.Norm, (long)R * d);
         Tensor gate = scratch.Take(BlockScratch.Slot.Gate, (long)R * Config.DFf), up = Config.IsGated ? scratch.Take(BlockScratch.Slot.Up, (long)R * Config.DFf) : default;
         Tensor q = scratch.Take(BlockScratch.Slot.Query, (long)R * inner), k = scratch.Take(BlockScratch.Slot.Key, (long)R * inner), v = scratch.Take(BlockScratch.Slot.Value, (long)R * inner);
         Tensor scores = scratch.Take(BlockScratch.Slot.Scores, (long)R * H * scoreWidth);
-        tokens.CopyTo(new Span<int>((void*)ids.Address, R));
         EmbeddingGather.Forward(Device, _shared, ids, x, R, Config.VocabSize, d);
         _layers.Stream?.LeaveEmbeddings();
         for (int layer = 0; layer < _self.Length; layer++)
@@ -170,20 +175,14 @@ internal sealed unsafe class NativeSteps : IDisposable
             self.Q.Step(n, q, R);
             self.K.Step(n, k, R);
             self.V.Step(n, v, R);
-            for (int r = 0; r < R; r++)
-            {
-                SlotRow row = rows[r];
-                Keep(row.Block, layer, row.Length, 1, Floats(k) + (long)r * inner, Floats(v) + (long)r * inner);
-                kept[r] = row.Block.Of(layer, row.Length + 1);
-            }
-            CachedAttention.Forward(Device, q, kept, bias, scores, q, H, K);
+            int own = 2 * layer * R, texts = own + R;
+            KeyValueStore.Append(Device, k, v, _kept, own, R, inner);
+            CachedAttention.Forward(Device, q, _kept, own, R, bias, scores, q, H, K);
             self.O.Step(q, x, R, accumulate: true);
 
             RmsNorm.Forward(Device, x, cross.Norm, default, n, R, d, Config.LayerNormEpsilon);
             cross.Q.Step(n, q, R);
-            for (int r = 0; r < R; r++)
-                kept[r] = rows[r].Text.Block.Of(layer, rows[r].Text.Length);
-            CachedAttention.Forward(Device, q, kept, default, scores, q, H, K);
+            CachedAttention.Forward(Device, q, _kept, texts, R, default, scores, q, H, K);
             cross.O.Step(q, x, R, accumulate: true);
 
             FeedForward ff = _ff[layer];
@@ -205,45 +204,33 @@ internal sealed unsafe class NativeSteps : IDisposable
     public KeyValueBlock Copied(SlotRow row, int positions)
     {
         KeyValueBlock from = row.Block, to = Memory.Rent(positions);
-        int inner = Config.InnerDim, length = row.Length;
-        for (int layer = 0; layer < _self.Length; layer++)
-        {
-            float* keys = Floats(from.Keys(layer)), target = Floats(to.Keys(layer));
-            for (int i = 0; i < inner; i++)
-                new ReadOnlySpan<float>(keys + (long)i * from.Capacity, length).CopyTo(new Span<float>(target + (long)i * to.Capacity, length));
-            new ReadOnlySpan<float>(Floats(from.Values(layer)), length * inner).CopyTo(new Span<float>(Floats(to.Values(layer)), length * inner));
-        }
+        if (row.Length > 0)
+            KeyValueStore.Copy(Device, from.Buffer.Tensor, from.Capacity, to.Buffer.Tensor, to.Capacity, _self.Length, Config.InnerDim, row.Length);
         return to;
     }
 
     public void Dispose()
     {
         Memory.Dispose();
+        _kept.Dispose();
         _ids.Dispose();
         foreach (StepWeight matrix in _matrices)
             matrix.Dispose();
     }
 
-    private static float* Floats(Tensor tensor) => (float*)tensor.Address;
-
     private void Enter(int block) => _layers.Enter(_layers.Encoder.Length + block, _layers.Encoder.Length + block + 1);
 
-    // Keys lie transposed: a position is a column.
-    private void Keep(KeyValueBlock block, int layer, int position, int count, float* made, float* values)
+    // Where every layer's attentions read, told to the device at once: self-attention's rows with the position that is made now, then their texts.
+    private void Lay(ReadOnlySpan<SlotRow> rows)
     {
-        int inner = Config.InnerDim;
-        float* keys = Floats(block.Keys(layer)) + position;
-        // A few columns at a time: each is a cache line of its own, and a neighbour's position writes to it next.
-        const int Columns = 16;
-        for (int first = 0; first < inner; first += Columns)
+        _kept.Clear();
+        for (int layer = 0; layer < _self.Length; layer++)
         {
-            int end = Math.Min(first + Columns, inner);
-            for (int p = 0; p < count; p++)
-            {
-                for (int i = first; i < end; i++)
-                    keys[(long)i * block.Capacity + p] = made[(long)p * inner + i];
-            }
+            for (int r = 0; r < rows.Length; r++)
+                _kept.Add(rows[r].Block.Of(layer, rows[r].Length + 1), rows[r].Length, r);
+            foreach (SlotRow row in rows)
+                _kept.Add(row.Text.Block.Of(layer, row.Text.Length), row.Text.Length, 0);
         }
-        new ReadOnlySpan<float>(values, count * inner).CopyTo(new Span<float>(Floats(block.Values(layer)) + (long)position * inner, count * inner));
+        _kept.Send();
     }
 }

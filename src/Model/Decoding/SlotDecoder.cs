@@ -11,7 +11,8 @@ namespace IptNative.Model.Decoding;
 /// <param name="steps">The model's; outlives this object.</param>
 internal sealed unsafe class SlotDecoder(NativeSteps steps) : IStepDecoder
 {
-    private readonly GrowingBuffer _logits = new(steps.Device, DType.F32, "logits");
+    // Brought to the host where they were made elsewhere: greedy search, beams and sampling all read whole rows, and told log probabilities need their sums.
+    private readonly StagedBuffer _logits = new(steps.Device, DType.F32, "logits");
     private SlotRow[] _rows = [];
     private SlotRow[] _spare = [];
     private bool _disposed;
@@ -70,9 +71,9 @@ internal sealed unsafe class SlotDecoder(NativeSteps steps) : IStepDecoder
             row.Block = steps.Copied(row, 2 * row.Length);
             steps.Memory.Return(old);
         }
-        Tensor logits = _logits.Take((long)Rows * VocabSize);
-        steps.Step(Live, tokens, logits);
-        return new ReadOnlySpan<float>((void*)logits.Address, checked(Rows * VocabSize));
+        _logits.Take((long)Rows * VocabSize);
+        steps.Step(Live, tokens, _logits.Tensor);
+        return new ReadOnlySpan<float>((void*)_logits.Fetch(), checked(Rows * VocabSize));
     }
 
     /// <inheritdoc/>

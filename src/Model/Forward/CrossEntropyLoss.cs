@@ -32,8 +32,8 @@ public static class CrossEntropyLoss
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(decoded);
         long rows = decoded.Labels.Elements;
-        using DeviceBuffer loss = model.Device.Allocate(DType.F64, rows, "token losses");
-        CrossEntropy.Forward(model.Device, decoded.Logits, decoded.Labels, loss.Tensor, rows, model.Config.VocabSize, options);
+        using DeviceBuffer loss = model.Host.Allocate(DType.F64, rows, "token losses");
+        CrossEntropy.Forward(model.Host, decoded.Logits, decoded.Labels, loss.Tensor, rows, model.Config.VocabSize, options);
         double sum = 0;
         long tokens = 0;
         for (long i = 0; i < rows; i++)

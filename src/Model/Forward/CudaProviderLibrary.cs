@@ -1,7 +1,8 @@
-// Where ONNX Runtime's CUDA provider is, and which CUDA it was linked against: for messages before anything is loaded. Deliberately no loading.
+// Where ONNX Runtime's CUDA provider is, which CUDA it was linked against (for messages before anything is loaded), and its registration.
 using System.Buffers.Binary;
 using System.Text;
 using IptNative.Kernels.Devices;
+using Microsoft.ML.OnnxRuntime;
 
 namespace IptNative.Model.Forward;
 
@@ -14,12 +15,24 @@ public sealed record CudaProviderLibrary(string Path, int CudaMajor)
     private const int MostSections = 1 << 16;
     private const int MostDependencies = 1 << 10;
 
-    private static string FileName => OperatingSystem.IsWindows() ? "onnxruntime_providers_cuda.dll" : "libonnxruntime_providers_cuda.so";
+    // A library is registered once in a process.
+    private static readonly HashSet<string> Registered = [];
 
-    /// <summary>Looks beside the program and where a NuGet package leaves native libraries.</summary>
+    /// <summary>Environment variable: where the library is, in place of the usual folders.</summary>
+    public const string Variable = "IPTNATIVE_CUDA_PROVIDER";
+
+    /// <summary>What to do where there is none.</summary>
+    public const string Advice = "Build with the NuGet package Microsoft.ML.OnnxRuntime.Gpu 1.29, or put the library of the npm package com.github.asus4.onnxruntime.linux-x64-gpu 0.4.9 (for CUDA 13) beside the program; " + Variable + "=FILE names another place.";
+
+    internal static string FileName => OperatingSystem.IsWindows() ? "onnxruntime_providers_cuda.dll" : "libonnxruntime_providers_cuda.so";
+
+    /// <summary>Looks where <see cref="Variable"/> says, beside the program and where a NuGet package leaves native libraries.</summary>
     /// <returns>Null where there is none.</returns>
+    /// <exception cref="FileNotFoundException">The variable names no file.</exception>
     public static CudaProviderLibrary? Find()
     {
+        if (Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } named)
+            return File.Exists(named) ? new CudaProviderLibrary(System.IO.Path.GetFullPath(named), Major(Dependencies(named))) : throw new FileNotFoundException($"{Variable}: found no file '{named}', expected ONNX Runtime's CUDA provider. {Advice}", named);
         string rid = System.Runtime.InteropServices.RuntimeInformation.RuntimeIdentifier;
         foreach (string folder in (string[])["", System.IO.Path.Combine("runtimes", rid, "native")])
         {
@@ -38,6 +51,29 @@ public sealed record CudaProviderLibrary(string Path, int CudaMajor)
         ArgumentNullException.ThrowIfNull(driver);
         return CudaMajor == 0 || driver.Version / 1000 >= CudaMajor ? ""
             : $"{Path} needs CUDA {CudaMajor}, the driver serves {driver.VersionText}. Install a driver that serves CUDA {CudaMajor}.0 or newer, or a provider library for CUDA {driver.Version / 1000}.";
+    }
+
+    /// <summary>Makes ONNX Runtime load it; once in a process.</summary>
+    /// <exception cref="NotSupportedException">It is no provider, one of another ONNX Runtime, or what it links to is missing.</exception>
+    internal void Register()
+    {
+        lock (Registered)
+        {
+            if (Registered.Contains(Path))
+                return;
+            OrtEnv env = OrtEnv.Instance();
+            try
+            {
+                env.RegisterExecutionProviderLibrary($"iptnative.cuda.{Registered.Count}", Path);
+            }
+            catch (OnnxRuntimeException e)
+            {
+                string[] linked = [.. Dependencies(Path).Where(name => name.StartsWith("libcu", StringComparison.Ordinal))];
+                string libraries = linked.Length == 0 ? "" : $" and what it links to on the loader's path ({string.Join(", ", linked)})";
+                throw new NotSupportedException($"registering {Path} with ONNX Runtime {env.GetVersionString()}: {e.Message}; expected the CUDA provider of this ONNX Runtime{libraries}. {(CudaMajor > 0 ? $"Install CUDA {CudaMajor}'s libraries and cuDNN 9, or take" : "Take")} another provider. {Advice} Or use --forward native.", e);
+            }
+            Registered.Add(Path);
+        }
     }
 
     /// <summary>The CUDA that libraries belong to: libcublas.so.12 says 12.</summary>

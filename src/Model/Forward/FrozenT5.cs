@@ -7,7 +7,6 @@ using IptNative.Model.Blocks;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
 using IptNative.Model.Decoding;
-using IptNative.Model.Onnx.Graph;
 
 namespace IptNative.Model.Forward;
 
@@ -16,64 +15,39 @@ namespace IptNative.Model.Forward;
 /// The weights are the checkpoint's own memory, bound once as inputs of the graphs. Each graph's session is made when it is first needed, so that
 /// generating text never pays for the scoring graph. Results are views of memory that the next pass of the same kind fills anew; after the first
 /// steps a pass over shapes seen before allocates nothing. Not thread-safe: one pass at a time; several step decoders may be alive.
+/// On a device with memory of its own our own kernels encode and generate, over one copy of the weights there; ONNX Runtime's passes are the CPU's here.
 /// </remarks>
 public sealed class FrozenT5 : IDisposable
 {
-    // Asked once: the answer is an object, and a repeated pass allocates nothing.
-    private static readonly long AvailableMemory = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-
-    private const int MostBindings = 512;
-
     private readonly Checkpoint _checkpoint;
-    private readonly FrozenWeights _weights;
     private readonly FrozenT5Options _options;
-    private readonly InputAssembler _inputs;
     private readonly bool _ownsDevice;
-    private readonly Dictionary<(string Graph, TapeDetail Tape), GraphSession> _sessions = [];
-    private readonly Dictionary<(string Graph, TapeDetail Tape, int Batch, int Length, int Source), GraphBinding> _bindings = [];
     private readonly EncodedBatch _encoded = new();
-    private readonly DecodedBatch _decoded = new();
-    private readonly GrowingBuffer _encoderHidden;
-    private readonly GrowingBuffer _decoderHidden;
-    private readonly GrowingBuffer _logits;
-    private readonly GrowingBuffer _encoderBias;
-    private readonly GrowingBuffer _decoderBias;
-    private readonly List<GrowingBuffer> _encoderTape = [];
-    private readonly List<GrowingBuffer> _decoderTape = [];
-    private readonly List<GrowingBuffer> _encoderInside = [];
-    private readonly List<GrowingBuffer> _decoderInside = [];
+    private FrozenWeights? _weights;
+    private RuntimePasses? _runtime;
+    private PackedInputs? _packedInputs;
+    private GrowingBuffer? _prompts;
     private T5Layers? _layers;
     private BlockWeights? _blockWeights;
     private NativeEncoder? _nativeEncoder;
     private NativeSteps? _nativeSteps;
-    private int _encoderBiasLength;
-    private int _decoderBiasLength;
 
     private FrozenT5(Checkpoint checkpoint, FrozenT5Options options)
     {
         _checkpoint = checkpoint;
         Config = checkpoint.Config;
-        Generation = options.Generation ?? ForwardEngines.Generating;
+        Generation = options.Generation ?? (options.Device is null or CpuDevice ? ForwardEngines.Generating : ForwardEngine.Native);
         _ownsDevice = options.Device is null;
         // Beside ONNX Runtime, which has threads of its own, ours only gather embeddings.
         Device = options.Device ?? new CpuDevice(Generation == ForwardEngine.Native ? options.Threads : 1);
         _options = options;
-        _weights = new FrozenWeights(Device, checkpoint, options.ExpandQuantised);
-        // Rows are widened as they are read.
-        Shared = _weights.Stored(T5Parameters.Shared);
-        _inputs = new InputAssembler(Device, Config, Shared);
-        _encoderHidden = new GrowingBuffer(Device, DType.F32, "encoder output");
-        _decoderHidden = new GrowingBuffer(Device, DType.F32, "decoder output");
-        _logits = new GrowingBuffer(Device, DType.F32, "logits");
-        _encoderBias = new GrowingBuffer(Device, DType.F32, "encoder position bias");
-        _decoderBias = new GrowingBuffer(Device, DType.F32, "decoder position bias");
     }
 
     /// <summary>The checkpoint's configuration.</summary>
     public T5Config Config { get; }
 
-    /// <summary>Where results lie.</summary>
-    public CpuDevice Device { get; }
+    /// <summary>Where passes are computed and results lie.</summary>
+    public ComputeDevice Device { get; }
 
     /// <summary>
     /// Who encodes and generates (<see cref="Encode"/> without a tape, <see cref="StartDecoding"/>): our own kernels, which read weights as they are
@@ -82,7 +56,10 @@ public sealed class FrozenT5 : IDisposable
     public ForwardEngine Generation { get; set; }
 
     /// <summary>Bytes of f32 copies made so far of weights that are stored narrower (ONNX Runtime's CPU kernels take f32 only); 0 for an f32 checkpoint.</summary>
-    public long ExpandedBytes => _weights.ExpandedBytes;
+    public long ExpandedBytes => _weights?.ExpandedBytes ?? 0;
+
+    /// <summary>Bytes of weights and scratch that passes hold on a device with memory of its own; 0 on the CPU.</summary>
+    public long HeldBytes => Device is CpuDevice || _layers is null ? 0 : _layers.Weights.CopiedBytes + _layers.Scratch.Bytes;
 
     /// <summary>Bytes at most of packed copies that steps in our own kernels make of a small model's weights; 0 where it is too large for that.</summary>
     /// <param name="config">The model.</param>
@@ -92,38 +69,35 @@ public sealed class FrozenT5 : IDisposable
         return NativeSteps.IsPacked(config) ? NativeSteps.PackedBytes(config) : 0;
     }
 
-    /// <summary>Bytes of hidden states and kept activations held between two passes.</summary>
-    internal long TapeBytes
-    {
-        get
-        {
-            long bytes = _encoderHidden.Bytes + _decoderHidden.Bytes;
-            foreach (List<GrowingBuffer> buffers in (ReadOnlySpan<List<GrowingBuffer>>)[_encoderTape, _decoderTape, _encoderInside, _decoderInside])
-            {
-                foreach (GrowingBuffer buffer in buffers)
-                    bytes += buffer.Bytes;
-            }
-            return bytes;
-        }
-    }
+    /// <summary>ONNX Runtime's passes on the CPU, and the layout of padded batches for both engines.</summary>
+    internal RuntimePasses Runtime => _runtime ??= new RuntimePasses(Host, Config, Weights, RuntimePlace.Host, _options);
 
-    internal FrozenWeights Weights => _weights;
+    /// <summary>What ONNX Runtime binds here.</summary>
+    internal FrozenWeights Weights => _weights ??= new FrozenWeights(Host, _checkpoint, _options.ExpandQuantised);
+
+    /// <summary>The CPU that ONNX Runtime's passes are computed on here.</summary>
+    /// <exception cref="NotSupportedException">The model is on a device with memory of its own.</exception>
+    internal CpuDevice Host => Device as CpuDevice
+        ?? throw new NotSupportedException($"a pass of ONNX Runtime: found a model on {Device.Name}, expected one on the CPU, where it scores and generates. Use --forward native, or --device cpu.");
 
     /// <summary>The sublayers made of our own kernels: one set, and one scratch memory, for generating and for training.</summary>
-    internal T5Layers Layers => _layers ??= new T5Layers(_blockWeights = new BlockWeights(Device, _checkpoint));
+    internal T5Layers Layers => _layers ??= new T5Layers(_blockWeights ??= new BlockWeights(Device, _checkpoint));
 
-    internal Tensor Shared { get; }
+    /// <summary>The embedding table as it is stored: rows are widened as they are read.</summary>
+    internal Tensor Shared => Weights.Shared;
 
     /// <summary>Makes a checkpoint runnable. Reads no weight yet.</summary>
     /// <param name="checkpoint">Outlives the model; not disposed by it.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <returns>The model; dispose it.</returns>
-    /// <exception cref="ArgumentException">The configuration's position buckets are impossible, or the number of threads is negative.</exception>
+    /// <exception cref="ArgumentException">The configuration's position buckets are impossible, the number of threads is negative, or ONNX Runtime is to generate on another device than the CPU.</exception>
     public static FrozenT5 Load(Checkpoint checkpoint, FrozenT5Options? options = null)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         options ??= new FrozenT5Options();
         ArgumentOutOfRangeException.ThrowIfNegative(options.Threads, nameof(options));
+        if (options.Generation == ForwardEngine.Ort && options.Device is { } device and not CpuDevice)
+            throw new ArgumentException($"generating on {device.Name}: found ONNX Runtime, which generates on the CPU only, expected our own kernels. Use --forward native, or --device cpu.", nameof(options));
         T5Config config = checkpoint.Config;
         // Asked once here, so that an impossible configuration fails at load and not in the middle of a run.
         RelativePositionBias.Bucket(0, bidirectional: true, config.RelativeAttentionNumBuckets, config.RelativeAttentionMaxDistance);
@@ -142,41 +116,15 @@ public sealed class FrozenT5 : IDisposable
     public EncodedBatch Encode(T5Batch batch, PromptTable? prompts = null, TapeDetail tape = TapeDetail.None)
     {
         ArgumentNullException.ThrowIfNull(batch);
+        if (Device is not CpuDevice)
+            return EncodeThere(batch, prompts, tape);
         bool native = Generation == ForwardEngine.Native && tape == TapeDetail.None;
-        int longest = BatchChecks.SourceLength(batch, prompts, Config);
-        if (!native) // Our own attention never holds its scores whole.
-            BatchChecks.RequireAttentionMemory(batch.Count, longest, Config, AvailableMemory);
         RequireUnchangedWeights();
-        (Tensor embeds, Tensor mask, Tensor places, int S) = _inputs.Source(batch, prompts);
-        int B = batch.Count;
-        int D = Config.DModel;
-        Tensor hidden = _encoderHidden.Take((long)B * S * D);
-        if (native)
-        {
-            _encoded.TapeList.Clear();
-            _encoded.Inside.Clear();
-            Encoder.Encode(embeds, RuntimeStepDecoder.SourceLengths(mask, B, S), S, hidden);
-        }
-        else
-        {
-            GraphBinding run = Binding("encoder", tape, B, S, S);
-            run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, S, D);
-            run.Input(T5RuntimeGraph.KeyMask, mask, B, S);
-            run.Input(T5RuntimeGraph.PositionBias, Bias(_encoderBias, ref _encoderBiasLength, "encoder", S), 1, Config.NumHeads, S, S);
-            run.Output(T5RuntimeGraph.EncoderHidden, hidden, B, S, D);
-            BindTape(run, Session("encoder", tape).Graph, _encoded.TapeList, _encoderTape, embeds, B, S);
-            BindInside(run, Session("encoder", tape).Graph, _encoded.Inside, _encoderInside, B, S, S);
-            using (OpTrace.Enter("ONNX Runtime encoder", B, S))
-                run.Run();
-        }
-
-        _encoded.Batch = B;
-        _encoded.SourceLength = S;
-        _encoded.InputsEmbeds = embeds;
-        _encoded.Mask = mask;
-        _encoded.PromptPlaces = places;
-        _encoded.Hidden = hidden;
-        return _encoded;
+        if (!native)
+            return Runtime.Encode(batch, prompts, tape);
+        EncodedBatch encoded = Runtime.Begin(batch, prompts);
+        Encoder.Encode(encoded.InputsEmbeds, RuntimeStepDecoder.SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength), encoded.SourceLength, encoded.Hidden);
+        return encoded;
     }
 
     /// <summary>Runs the decoder over whole targets (teacher forcing).</summary>
@@ -196,37 +144,7 @@ public sealed class FrozenT5 : IDisposable
         if (encoded.Batch != batch.Count)
             throw new ArgumentException($"scoring a batch: found {batch.Count} examples, expected the {encoded.Batch} that were encoded.", nameof(batch));
         RequireUnchangedWeights();
-        (Tensor embeds, Tensor labels, int T) = _inputs.Target(batch);
-        int B = batch.Count;
-        int D = Config.DModel;
-        string graph = withLogits ? "decoder" : "headless";
-        GraphBinding run = Binding(graph, tape, B, T, encoded.SourceLength);
-        run.Input(T5RuntimeGraph.InputsEmbeds, embeds, B, T, D);
-        run.Input(T5RuntimeGraph.EncoderHidden, encoded.Hidden, B, encoded.SourceLength, D);
-        run.Input(T5RuntimeGraph.KeyMask, encoded.Mask, B, encoded.SourceLength);
-        run.Input(T5RuntimeGraph.PositionBias, Bias(_decoderBias, ref _decoderBiasLength, "decoder", T), 1, Config.NumHeads, T, T);
-        Tensor logits = default;
-        if (withLogits)
-        {
-            logits = _logits.Take((long)B * T * Config.VocabSize);
-            run.Output(T5RuntimeGraph.Logits, logits, B, T, Config.VocabSize);
-        }
-        _decoded.Hidden = default;
-        if (tape != TapeDetail.None)
-        {
-            _decoded.Hidden = _decoderHidden.Take((long)B * T * D);
-            run.Output(T5RuntimeGraph.DecoderHidden, _decoded.Hidden, B, T, D);
-        }
-        BindTape(run, Session(graph, tape).Graph, _decoded.TapeList, _decoderTape, embeds, B, T);
-        BindInside(run, Session(graph, tape).Graph, _decoded.Inside, _decoderInside, B, T, encoded.SourceLength);
-        using (OpTrace.Enter("ONNX Runtime decoder", B, T, encoded.SourceLength))
-            run.Run();
-
-        _decoded.Batch = B;
-        _decoded.TargetLength = T;
-        _decoded.Logits = logits;
-        _decoded.Labels = labels;
-        return _decoded;
+        return Runtime.Decode(encoded, batch, tape, withLogits);
     }
 
     /// <summary>Starts generating: computes the cross attention's keys and values, which the decoder then keeps.</summary>
@@ -238,11 +156,16 @@ public sealed class FrozenT5 : IDisposable
     {
         ArgumentNullException.ThrowIfNull(encoded);
         ArgumentOutOfRangeException.ThrowIfLessThan(beamsPerExample, 1);
-        if (Generation != ForwardEngine.Native)
+        if (Generation != ForwardEngine.Native && Device is CpuDevice)
             return new RuntimeStepDecoder(this, encoded, beamsPerExample);
         var decoder = new SlotDecoder(_nativeSteps ??= new NativeSteps(Layers, _options.Compute));
         try
         {
+            if (encoded.PackedRows is { } packed)
+            {
+                decoder.Join(encoded.PackedHidden, packed, beamsPerExample);
+                return decoder;
+            }
             Tensor hidden = Encoder.Packed(encoded.Hidden, RuntimeStepDecoder.SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength), encoded.SourceLength, out RaggedRows rows);
             decoder.Join(hidden, rows, beamsPerExample);
             return decoder;
@@ -254,119 +177,62 @@ public sealed class FrozenT5 : IDisposable
         }
     }
 
+    /// <summary>Gives back device memory that generated texts used and that is kept for the next ones; what lies between two evaluations may need it.</summary>
+    public void ReleaseIdle()
+    {
+        if (Device is not CpuDevice)
+            _nativeSteps?.Memory.Trim();
+    }
+
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (GraphBinding binding in _bindings.Values)
-            binding.Dispose();
-        foreach (GraphSession session in _sessions.Values)
-            session.Dispose();
-        foreach (GrowingBuffer buffer in (IEnumerable<GrowingBuffer>)[_encoderHidden, _decoderHidden, _logits, _encoderBias, _decoderBias, .. _encoderTape, .. _decoderTape, .. _encoderInside, .. _decoderInside])
-            buffer.Dispose();
+        _packedInputs?.Dispose();
+        _prompts?.Dispose();
         _nativeEncoder?.Dispose();
         _nativeSteps?.Dispose();
         _layers?.Dispose();
         _blockWeights?.Dispose();
-        _inputs.Dispose();
-        _weights.Dispose();
+        _runtime?.Dispose();
+        _weights?.Dispose();
         if (_ownsDevice)
             Device.Dispose();
     }
 
     /// <summary>The session of one of the graphs, made when first asked for.</summary>
-    internal GraphSession Session(string graph, TapeDetail tape = TapeDetail.None)
-    {
-        if (!_sessions.TryGetValue((graph, tape), out GraphSession? session))
-        {
-            RuntimeGraph built = graph switch
-            {
-                "encoder" => T5RuntimeGraph.Encoder(Config, tape),
-                "decoder" => T5RuntimeGraph.Decoder(Config, tape),
-                "headless" => T5RuntimeGraph.Decoder(Config, tape, logits: false),
-                "cross" => T5RuntimeGraph.Cross(Config),
-                _ => T5RuntimeGraph.Step(Config),
-            };
-            session = new GraphSession(built, Config, _weights, _options);
-            _sessions.Add((graph, tape), session);
-        }
-        return session;
-    }
+    internal GraphSession Session(string graph) => Runtime.Session(graph);
 
     /// <summary>Refuses to touch the pages of a file that was truncated or rewritten.</summary>
     internal void RequireUnchangedWeights() => _checkpoint.RequireUnchanged();
 
     private NativeEncoder Encoder => _nativeEncoder ??= new NativeEncoder(Layers, _options.Compute);
 
+    // Our own kernels on a device with memory of its own: nothing is padded, and nothing but ids goes there.
+    private EncodedBatch EncodeThere(T5Batch batch, PromptTable? prompts, TapeDetail tape)
+    {
+        if (tape != TapeDetail.None)
+            _ = Host; // Whoever wants a tape here wants ONNX Runtime's.
+        RequireUnchangedWeights();
+        _packedInputs ??= new PackedInputs(Device, Config);
+        _packedInputs.SetSources(batch, prompts);
+        _encoded.PackedHidden = Encoder.Encode(There(prompts), _packedInputs);
+        _encoded.PackedRows = _packedInputs.Sources;
+        _encoded.Batch = batch.Count;
+        _encoded.SourceLength = _packedInputs.Sources.MaxLength;
+        return _encoded;
+    }
+
+    // Prompts of another device are brought for each batch: a few MB.
+    private PromptTable? There(PromptTable? prompts)
+    {
+        if (prompts is null or { Rows: 0 } || ReferenceEquals(prompts.Values.Device, Device))
+            return prompts;
+        _prompts ??= new GrowingBuffer(Device, DType.F32, "prompts of another device");
+        Tensor here = _prompts.Take(prompts.Values.Elements);
+        here.CopyFrom<float>(prompts.Values.ToArray<float>());
+        return prompts.On(here);
+    }
+
     /// <summary>A stack's relative_attention_bias.weight.</summary>
-    internal Tensor BiasTable(string stack) => _weights.Float($"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-
-    // One for every shape, so that a shape seen before binds nothing and allocates nothing. A few kilobytes each; many shapes are few batches.
-    private GraphBinding Binding(string graph, TapeDetail tape, int batch, int length, int source)
-    {
-        if (!_bindings.TryGetValue((graph, tape, batch, length, source), out GraphBinding? binding))
-        {
-            if (_bindings.Count == MostBindings)
-            {
-                foreach (GraphBinding old in _bindings.Values)
-                    old.Dispose();
-                _bindings.Clear();
-            }
-            binding = Session(graph, tape).Bind();
-            _bindings.Add((graph, tape, batch, length, source), binding);
-        }
-        return binding;
-    }
-
-    private void BindTape(GraphBinding run, RuntimeGraph graph, List<Tensor> list, List<GrowingBuffer> buffers, Tensor embeds, int batch, int length)
-    {
-        list.Clear();
-        if (graph.Tape.Count == 0)
-            return;
-        list.Add(embeds);
-        for (int i = 0; i < graph.Tape.Count; i++)
-        {
-            Tensor tensor = Take(buffers, i, (long)batch * length * Config.DModel);
-            run.Output(graph.Tape[i], tensor, batch, length, Config.DModel);
-            list.Add(tensor);
-        }
-    }
-
-    private void BindInside(GraphBinding run, RuntimeGraph graph, List<Tensor> list, List<GrowingBuffer> buffers, int batch, int length, int source)
-    {
-        list.Clear();
-        for (int i = 0; i < graph.Inside.Count; i++)
-        {
-            InsideOutput output = graph.Inside[i];
-            int rows = output.OfSource ? source : length;
-            Tensor tensor = Take(buffers, i, (long)batch * rows * output.Width);
-            run.Output(output.Name, tensor, batch, rows, output.Width);
-            list.Add(tensor);
-        }
-    }
-
-    private Tensor Take(List<GrowingBuffer> buffers, int index, long elements)
-    {
-        if (index == buffers.Count)
-            buffers.Add(new GrowingBuffer(Device, DType.F32, "activation tape"));
-        return buffers[index].Take(elements);
-    }
-
-    // [H, L, L], made anew only when the length changes: filling it costs a thousandth of the pass that reads it in every block.
-    private unsafe Tensor Bias(GrowingBuffer buffer, ref int madeFor, string stack, int length)
-    {
-        int H = Config.NumHeads;
-        Tensor bias = buffer.Take((long)H * length * length);
-        if (madeFor == length)
-            return bias;
-        bool bidirectional = stack == "encoder";
-        RelativePositionBias.Forward(Device, BiasTable(stack), bias, Config.RelativeAttentionNumBuckets, H, length, length, bidirectional, Config.RelativeAttentionMaxDistance);
-        if (!bidirectional)
-        {
-            // The causal mask is part of it. HF adds float.MinValue to the bias, which in float32 is float.MinValue.
-            for (int row = 0; row < H * length; row++)
-                new Span<float>((float*)bias.Address + (long)row * length, length)[(row % length + 1)..].Fill(float.MinValue);
-        }
-        madeFor = length;
-        return bias;
-    }
+    internal Tensor BiasTable(string stack) => Runtime.BiasTable(stack);
 }

@@ -28,6 +28,9 @@ public sealed record FrozenT5Options
     /// <summary>What products multiply when our own kernels encode and generate; bf16 asks for those. Training's products are the device's own matter.</summary>
     public ComputeType Compute { get; init; } = ComputeType.F32;
 
-    /// <summary>The device that results live on and that gathers embeddings; null makes one.</summary>
-    public CpuDevice? Device { get; init; }
+    /// <summary>
+    /// The device that passes are computed on, or beside ONNX Runtime's; null makes a CPU device. One with memory of its own gets a copy of the weights when
+    /// they are first needed, and <see cref="Compute"/> is what it multiplies for answers.
+    /// </summary>
+    public ComputeDevice? Device { get; init; }
 }

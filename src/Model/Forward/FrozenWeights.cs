@@ -4,11 +4,12 @@ using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Config;
+using IptNative.Model.Onnx.Graph;
 
 namespace IptNative.Model.Forward;
 
 /// <summary>f32 views of a checkpoint's parameters.</summary>
-internal sealed class FrozenWeights(CpuDevice device, Checkpoint checkpoint, Action<string>? expand) : IDisposable
+internal sealed class FrozenWeights(CpuDevice device, Checkpoint checkpoint, Action<string>? expand) : IGraphWeights, IDisposable
 {
     private readonly Dictionary<string, Tensor> _tensors = [];
     private readonly List<DeviceBuffer> _expanded = [];
@@ -23,6 +24,12 @@ internal sealed class FrozenWeights(CpuDevice device, Checkpoint checkpoint, Act
         Weight weight = checkpoint[name];
         return new Tensor(device, weight.Address, weight.DType, weight.Shape.Elements) { Scales = weight.Scales };
     }
+
+    public Tensor Shared => Stored(T5Parameters.Shared);
+
+    public OnnxType TypeOf(string name) => OnnxType.Float;
+
+    public Tensor Bound(string name) => Float(name);
 
     /// <summary>A parameter as f32.</summary>
     public Tensor Float(string name)

@@ -1,10 +1,8 @@
 // One graph in ONNX Runtime: its session, and bindings whose weights are bound once and whose other tensors are bound when they move or change shape.
 using System.Runtime.InteropServices;
-using IptNative.Kernels;
 using IptNative.Model.Config;
 using IptNative.Model.Onnx.Graph;
 using Microsoft.ML.OnnxRuntime;
-using Microsoft.ML.OnnxRuntime.Tensors;
 using Tensor = IptNative.Kernels.Devices.Tensor;
 
 namespace IptNative.Model.Forward;
@@ -14,15 +12,16 @@ internal sealed class GraphSession : IDisposable
 {
     private readonly InferenceSession _session;
     private readonly Dictionary<string, long[]> _shapes;
-    private readonly FrozenWeights _weights;
+    private readonly IGraphWeights _weights;
+    private readonly RuntimePlace _place;
     private readonly Dictionary<string, OrtValue> _values = [];
 
-    public GraphSession(RuntimeGraph graph, T5Config config, FrozenWeights weights, FrozenT5Options options)
+    public GraphSession(RuntimeGraph graph, T5Config config, IGraphWeights weights, FrozenT5Options options, RuntimePlace place)
     {
         Graph = graph;
         _weights = weights;
+        _place = place;
         _shapes = T5Parameters.Of(config).ToDictionary(p => p.Name, p => p.Shape.Dims.ToArray());
-        OrtArena.Register();
         using var session = new SessionOptions
         {
             // The graph is written as it should run: with it, optimisation finds nothing and only delays the start.
@@ -34,8 +33,7 @@ internal sealed class GraphSession : IDisposable
             LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR,
         };
         session.AddSessionConfigEntry("session.intra_op.allow_spinning", options.AllowSpinning ? "1" : "0");
-        session.AddSessionConfigEntry("session.use_env_allocators", "1");
-        _session = new InferenceSession(graph.Model, session);
+        _session = place.Open(graph.Model, session);
     }
 
     public RuntimeGraph Graph { get; }
@@ -43,13 +41,13 @@ internal sealed class GraphSession : IDisposable
     /// <summary>A new set of bound tensors; the weights are already in it.</summary>
     public GraphBinding Bind()
     {
-        var binding = new GraphBinding(_session);
+        var binding = new GraphBinding(_session, _place);
         foreach (string name in Graph.Weights)
         {
             // One value for all bindings: a binding is made for every shape of a batch.
             if (!_values.TryGetValue(name, out OrtValue? value))
             {
-                value = GraphBinding.ValueOf(_weights.Float(name), _shapes[name]);
+                value = _place.ValueOf(_weights.Bound(name), _shapes[name]);
                 _values.Add(name, value);
             }
             binding.Weight(name, value);
@@ -76,22 +74,21 @@ internal sealed class GraphBinding : IDisposable
     }
 
     private readonly InferenceSession _session;
+    private readonly RuntimePlace _place;
     private readonly OrtIoBinding _binding;
     private readonly RunOptions _runOptions = new();
     private readonly Dictionary<string, Slot> _slots = [];
 
-    public GraphBinding(InferenceSession session)
+    public GraphBinding(InferenceSession session, RuntimePlace place)
     {
         _session = session;
+        _place = place;
         _binding = session.CreateIoBinding();
+        place.Configure(_runOptions);
     }
 
     /// <summary>Gives an input a value that outlives this binding.</summary>
     public void Weight(string name, OrtValue value) => _binding.BindInput(name, value);
-
-    /// <summary>A tensor as ONNX Runtime sees it, without a copy.</summary>
-    public static OrtValue ValueOf(in Tensor tensor, long[] shape) => OrtValue.CreateTensorValueWithData(
-        OrtMemoryInfo.DefaultInstance, tensor.DType == DType.I32 ? TensorElementType.Int32 : TensorElementType.Float, shape, tensor.Address, tensor.DType.ByteLength(tensor.Elements));
 
     /// <summary>Gives an input its memory; nothing happens, and nothing is allocated, where it already has that memory and shape.</summary>
     public void Input(string name, in Tensor tensor, params ReadOnlySpan<long> shape) => Bind(name, tensor, shape, isInput: true);
@@ -99,7 +96,21 @@ internal sealed class GraphBinding : IDisposable
     /// <summary>Gives an output its memory.</summary>
     public void Output(string name, in Tensor tensor, params ReadOnlySpan<long> shape) => Bind(name, tensor, shape, isInput: false);
 
-    public void Run() => _session.RunWithBinding(_runOptions, _binding);
+    /// <summary>Runs the graph over what is bound.</summary>
+    /// <exception cref="InsufficientMemoryException">ONNX Runtime has no room for its intermediate tensors.</exception>
+    public void Run()
+    {
+        _place.Begin();
+        try
+        {
+            _session.RunWithBinding(_runOptions, _binding);
+        }
+        catch (OnnxRuntimeException e) when (IsNoRoom(e.Message))
+        {
+            throw new InsufficientMemoryException($"a pass by ONNX Runtime on {_place.Name}: it has no room for its intermediate tensors ({e.Message}). Use a smaller batch or shorter texts, or --forward native, which holds no arena.", e);
+        }
+        _place.End(_binding);
+    }
 
     public void Dispose()
     {
@@ -121,29 +132,15 @@ internal sealed class GraphBinding : IDisposable
             slot.Shape = shape.ToArray();
         slot.Address = tensor.Address;
         slot.Value?.Dispose();
-        slot.Value = ValueOf(tensor, slot.Shape);
+        slot.Value = _place.ValueOf(tensor, slot.Shape);
         if (isInput)
             _binding.BindInput(name, slot.Value);
         else
             _binding.BindOutput(name, slot.Value);
     }
-}
 
-/// <summary>The memory in which every session of the process keeps its intermediate tensors.</summary>
-internal static class OrtArena
-{
-    // 1 is kSameAsRequested: an arena that doubles holds up to twice what a pass needs.
-    private const int SameAsRequested = 1;
-    private const int InitialBytes = 1 << 16;
-
-    private static readonly Lazy<bool> Registered = new(() =>
-    {
-        using var memory = new OrtMemoryInfo("Cpu", OrtAllocatorType.ArenaAllocator, 0, OrtMemType.Default);
-        using var arena = new OrtArenaCfg(0, SameAsRequested, InitialBytes, -1);
-        OrtEnv.Instance().CreateAndRegisterAllocator(memory, arena);
-        return true;
-    });
-
-    /// <summary>Makes the shared arena, once in a process: encoder and decoder run one after the other and use the same memory.</summary>
-    public static void Register() => _ = Registered.Value;
+    // Its arenas and allocators have no error code of their own.
+    internal static bool IsNoRoom(string message) =>
+        message.Contains("Failed to allocate memory", StringComparison.Ordinal) || message.Contains("Available memory of", StringComparison.Ordinal)
+        || message.Contains("bad_alloc", StringComparison.Ordinal) || message.Contains("out of memory", StringComparison.OrdinalIgnoreCase);
 }

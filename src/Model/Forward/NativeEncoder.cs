@@ -39,6 +39,24 @@ internal sealed unsafe class NativeEncoder(T5Layers layers, ComputeType compute)
         }
     }
 
+    /// <summary>Runs the encoder over a batch that was never padded, on any device.</summary>
+    /// <param name="prompts">On the device; null where no example has one.</param>
+    /// <param name="inputs">Whose sources are set.</param>
+    /// <returns>f32 [R, D], valid until the next call of any member.</returns>
+    public Tensor Encode(PromptTable? prompts, PackedInputs inputs)
+    {
+        layers.Scratch.Compute = compute;
+        try
+        {
+            _encoder.EncodeBatch(prompts, inputs);
+        }
+        finally
+        {
+            layers.Scratch.Compute = null;
+        }
+        return _encoder.EncoderOutput;
+    }
+
     /// <summary>An encoder's output without its padding.</summary>
     /// <param name="hidden">f32 [B, S, D], padded.</param>
     /// <param name="lengths">[B], positions before the padding.</param>

@@ -1,5 +1,6 @@
 // What a forward pass hands out: views of FrozenT5's own memory, filled anew by the next pass.
 using IptNative.Kernels.Devices;
+using IptNative.Model.Blocks;
 
 namespace IptNative.Model.Forward;
 
@@ -16,7 +17,7 @@ public sealed class EncodedBatch
     /// <summary>S, prompt rows and padding included.</summary>
     public int SourceLength { get; internal set; }
 
-    /// <summary>f32 [B, S, D], the encoder's input: embeddings with the prompts in their places.</summary>
+    /// <summary>f32 [B, S, D], the encoder's input: embeddings with the prompts in their places. This and what follows is empty on a device with memory of its own, where nothing is padded.</summary>
     public Tensor InputsEmbeds { get; internal set; }
 
     /// <summary>i32 [B, S]: 1 is read, 0 is padding.</summary>
@@ -35,6 +36,12 @@ public sealed class EncodedBatch
 
     /// <summary>What the full tape keeps inside the sublayers, in the graph's order.</summary>
     internal List<Tensor> Inside { get; } = [];
+
+    /// <summary>f32 [R, D], the encoder's output without padding, where it was made so.</summary>
+    internal Tensor PackedHidden { get; set; }
+
+    /// <summary>Where its texts lie; null where the output is padded.</summary>
+    internal RaggedRows? PackedRows { get; set; }
 }
 
 /// <summary>A scored batch. Valid until the next <see cref="FrozenT5.Score"/>; the object is the same every time.</summary>

@@ -29,6 +29,8 @@ public sealed class PromptTable
         DModel = dModel;
     }
 
+    private PromptTable(PromptTable other, Tensor values) => (_offsets, DModel, Values) = (other._offsets, other.DModel, values);
+
     /// <summary>f32 [Rows, D].</summary>
     public Tensor Values { get; }
 
@@ -41,14 +43,8 @@ public sealed class PromptTable
     /// <summary>Rows of all prompts together.</summary>
     public int Rows => _offsets[^1];
 
-    /// <summary>The same prompts as another CPU device's: host memory belongs to all of them.</summary>
-    internal PromptTable On(CpuDevice device)
-    {
-        int[] lengths = new int[Count];
-        for (int i = 0; i < lengths.Length; i++)
-            lengths[i] = Length(i);
-        return new PromptTable(Values with { Device = device }, DModel, lengths);
-    }
+    /// <summary>The same prompts in other memory.</summary>
+    internal PromptTable On(Tensor values) => new(this, values);
 
     /// <summary>First row of a prompt.</summary>
     /// <param name="prompt">0 to <see cref="Count"/> - 1.</param>

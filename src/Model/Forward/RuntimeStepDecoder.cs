@@ -49,7 +49,7 @@ internal sealed unsafe partial class RuntimeStepDecoder : IStepDecoder
             _textOfRow[r] = r / beams;
         _sourceOfText = SourceLengths(encoded.Mask, encoded.Batch, encoded.SourceLength);
 
-        CpuDevice device = model.Device;
+        CpuDevice device = model.Host;
         int kinds = 2 * model.Config.NumDecoderLayers;
         _cross = Buffers("cross attention keys and values");
         _crossSpare = Buffers("cross attention keys and values");
@@ -99,7 +99,7 @@ internal sealed unsafe partial class RuntimeStepDecoder : IStepDecoder
         Tensor ids = _ids.Take(Rows);
         tokens.CopyTo(new Span<int>((void*)ids.Address, Rows));
         Tensor embeds = _embeds.Take((long)Rows * D);
-        EmbeddingGather.Forward(_model.Device, _model.Shared, ids, embeds, Rows, VocabSize, D);
+        EmbeddingGather.Forward(_model.Host, _model.Shared, ids, embeds, Rows, VocabSize, D);
 
         _step.Input(T5RuntimeGraph.InputsEmbeds, embeds, _texts, beams, D);
         _step.Input(T5RuntimeGraph.KeyMask, _mask.Take((long)_texts * _source), _texts, _source);
@@ -208,7 +208,7 @@ internal sealed unsafe partial class RuntimeStepDecoder : IStepDecoder
         {
             _biasCapacity = Math.Max(FirstCapacity, 2 * _biasCapacity);
             Tensor made = _biasByDistance.Take(H * (2L * _biasCapacity - 1));
-            RelativePositionBias.ForwardByDistance(_model.Device, _model.BiasTable("decoder"), made, _model.Config.RelativeAttentionNumBuckets, H, _biasCapacity, _biasCapacity, bidirectional: false, _model.Config.RelativeAttentionMaxDistance);
+            RelativePositionBias.ForwardByDistance(_model.Host, _model.BiasTable("decoder"), made, _model.Config.RelativeAttentionNumBuckets, H, _biasCapacity, _biasCapacity, bidirectional: false, _model.Config.RelativeAttentionMaxDistance);
         }
         int distances = 2 * _biasCapacity - 1;
         Tensor all = _biasByDistance.Take((long)H * distances);

@@ -42,7 +42,7 @@ internal sealed class StepRig : IDisposable
         T5Config config = checkpoint.Config;
         MemoryRequest settings = plan.Request;
         Device = device;
-        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device as CpuDevice, Threads = options.Threads, AllowSpinning = false });
+        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = options.Threads, AllowSpinning = false });
         _pass = new GradientPass(checkpoint, _model, new GradientOptions { Device = device, TimesPasses = true, Activations = settings.Activations, Tape = options.Tape, SpillFolder = options.SpillFolder, Forward = settings.Forward, Weights = settings.Residence });
         long elements = (long)options.Prompt * config.DModel;
         _prompt = Device.Allocate(DType.F32, elements, "prompt");

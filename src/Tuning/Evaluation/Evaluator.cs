@@ -67,6 +67,8 @@ public sealed class Evaluator(FrozenT5 model, T5Tokenizer tokenizer)
             done += count;
             progress?.Invoke(done, items.Length);
         }
+        // What follows may be a training step.
+        model.ReleaseIdle();
         return [.. jobs.Select((job, j) => Score(job.Examples, answers[j], unfinished[j]) with { LogProbs = logProbs[j] })];
     }
 

@@ -5,6 +5,7 @@ using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
 using IptNative.Model.Tokenizer;
+using IptNative.Tuning.Memory;
 using IptNative.Tuning.Prompts;
 
 namespace IptNative.Tuning.Inference;
@@ -26,13 +27,13 @@ public sealed class TextGenerator : IDisposable
 
     private readonly int _maxSourceLength;
 
-    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, ComputeType compute, ForwardEngine? forward)
+    private TextGenerator(Checkpoint checkpoint, string model, Prompt? prompt, int threads, int maxSourceLength, ComputeType compute, ForwardEngine? forward, ComputeDevice? device)
     {
         _maxSourceLength = maxSourceLength;
         _template = prompt?.Template;
         _checkpoint = checkpoint;
         _tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(model), checkpoint.Config.VocabSize);
-        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, Compute = compute, Generation = forward });
+        _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = threads, Compute = compute, Generation = forward, Device = device });
         _prompts = prompt is null ? null : new PromptMemory(_model.Device, prompt);
     }
 
@@ -44,10 +45,13 @@ public sealed class TextGenerator : IDisposable
     /// <param name="verifyChecksums">Compare the weights' bytes with their check sums first.</param>
     /// <param name="compute">What the model's products multiply.</param>
     /// <param name="forward">Who encodes and decodes; null: <see cref="ForwardEngines.Generating"/>.</param>
+    /// <param name="device">Computes, and outlives this object; null: the CPU, with as many threads.</param>
     /// <returns>The generator; dispose it.</returns>
+    /// <exception cref="ArgumentException">ONNX Runtime is to compute on another device than the CPU.</exception>
+    /// <exception cref="InsufficientMemoryException">The device has no room for the model.</exception>
     /// <exception cref="InvalidDataException">A file is damaged, or the prompt belongs to a model of another width.</exception>
     /// <exception cref="IOException">A file is not there or cannot be read.</exception>
-    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false, ComputeType compute = ComputeType.F32, ForwardEngine? forward = null)
+    public static TextGenerator Open(string model, string? promptPath, int threads, int maxSourceLength = 0, bool verifyChecksums = false, ComputeType compute = ComputeType.F32, ForwardEngine? forward = null, ComputeDevice? device = null)
     {
         // The prompt first: it is small, and a mistake in it should not wait for the model.
         Prompt? prompt = promptPath is null ? null : PromptFile.Read(promptPath);
@@ -55,7 +59,9 @@ public sealed class TextGenerator : IDisposable
         try
         {
             prompt?.RequireModel(checkpoint.Config, promptPath!);
-            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, compute, forward);
+            if (device is not null)
+                AnswerPlanner.Require(device, StoredWeights.Of(checkpoint), prompt?.Length ?? 0);
+            return new TextGenerator(checkpoint, model, prompt, threads, maxSourceLength, compute, forward, device);
         }
         catch
         {

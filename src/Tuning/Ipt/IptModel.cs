@@ -27,17 +27,19 @@ internal sealed class IptModel : IDisposable
     private readonly DType _tape;
     private readonly Dictionary<(TaskSample Sample, string Split, EncodingOptions Options), EncodedExamples> _encoded = [];
 
-    public IptModel(ExperimentConfig config, ExperimentData data)
+    /// <param name="config">The experiment.</param>
+    /// <param name="data">Its tasks.</param>
+    /// <param name="open">Makes the device in place of the options; null normally.</param>
+    public IptModel(ExperimentConfig config, ExperimentData data, Func<ComputeDevice>? open = null)
     {
-        if (config.Device is not ("cpu" or "auto"))
-            throw new NotSupportedException($"device is \"{config.Device}\": an experiment computes on the CPU only. Set \"device\": \"cpu\".");
         (_data, _taskPrefix) = (data, config.Data.TaskPrefix);
         Checkpoint = Checkpoint.Open(config.Model);
         Tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(config.Model), Checkpoint.Config.VocabSize);
-        Device = new CpuDevice(config.Threads, config.Compute);
+        // Whoever asked for auto was told what it comes to: DeviceChoice.Fallback.
+        Device = RunSettings.Open(config.Device, config.Threads, config.Compute, _ => { }, open);
         _tape = config.Tape == TapeType.BF16 ? DType.BF16 : DType.F32;
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
-        Frozen = FrozenT5.Load(Checkpoint, new FrozenT5Options { Threads = config.Threads, Device = Device, AllowSpinning = false });
+        Frozen = FrozenT5.Load(Checkpoint, new FrozenT5Options { Threads = config.Threads, Device = Device, Compute = RunSettings.Answering(Device, config.Compute), AllowSpinning = false });
         Evaluator = new Evaluator(Frozen, Tokenizer);
         Identity = ModelIdentity.Of(Checkpoint);
         Evaluation = RunSettings.Of(config.Evaluation);
@@ -47,7 +49,7 @@ internal sealed class IptModel : IDisposable
 
     public T5Tokenizer Tokenizer { get; }
 
-    public CpuDevice Device { get; }
+    public ComputeDevice Device { get; }
 
     public FrozenT5 Frozen { get; }
 
@@ -61,7 +63,7 @@ internal sealed class IptModel : IDisposable
 
     /// <summary>How a step of a batch is cut: as a stopped process cut it, or anew from the free memory.</summary>
     public StepPlan Plan(TrainingConfig training, TrainingState? state) =>
-        RunSettings.Plan(Checkpoint, Device, Engine.Native, null, training.MicroBatchSize, state is not null && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
+        RunSettings.Plan(Checkpoint, Frozen, Device, Engine.Native, null, training.MicroBatchSize, state is not null && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
 
     /// <summary>Forward and backward for one batch of jobs: native kernels, whose packed rows pad nothing where tasks of all lengths are mixed.</summary>
     public GradientPass Pass(LossConfig loss, StepPlan plan) => RunSettings.Pass(Checkpoint, Frozen, Device, loss, plan, _tape);

@@ -1,5 +1,6 @@
 // Carries an experiment's jobs out on the frozen model: the other side of the seam IJobRunner. Deliberately not: which jobs, their order, their storage.
 using System.Diagnostics;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Tasks.Metrics;
 using IptNative.Tuning.Data;
@@ -21,9 +22,9 @@ public sealed class IptRunner : IJobRunner
     private readonly SubspaceJobs _subspaces;
     private readonly TuningJobs _tuning;
 
-    private IptRunner(ExperimentConfig config, ExperimentData data)
+    private IptRunner(ExperimentConfig config, ExperimentData data, Func<ComputeDevice>? open)
     {
-        (_config, _data, _model) = (config, data, new IptModel(config, data));
+        (_config, _data, _model) = (config, data, new IptModel(config, data, open));
         _subspaces = new SubspaceJobs(_model, config);
         _tuning = new TuningJobs(_model, config, _subspaces);
     }
@@ -35,13 +36,16 @@ public sealed class IptRunner : IJobRunner
     /// <exception cref="ArgumentException">An option names something that does not exist.</exception>
     /// <exception cref="InvalidDataException">The model is damaged.</exception>
     /// <exception cref="IOException">The model cannot be read.</exception>
-    /// <exception cref="NotSupportedException">The device is not the CPU.</exception>
+    /// <exception cref="NotSupportedException">A GPU was asked for and cannot be had.</exception>
     public static IJobRunner Create(ExperimentConfig config, ExperimentData data)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(data);
-        return new IptRunner(config, data);
+        return CreateOn(null, config, data);
     }
+
+    /// <summary>The same on a device that is made here; null: on the one that the options name.</summary>
+    internal static IJobRunner CreateOn(Func<ComputeDevice>? open, ExperimentConfig config, ExperimentData data) => new IptRunner(config, data, open);
 
     /// <inheritdoc/>
     public IReadOnlyList<JobResult> Run(JobBatch batch, JobContext context, CancellationToken cancel)

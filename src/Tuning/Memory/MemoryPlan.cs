@@ -35,6 +35,9 @@ public sealed record MemoryRequest
     /// <summary>Texts of such a batch.</summary>
     public int AnswerTexts { get; init; }
 
+    /// <summary>Beams of each.</summary>
+    public int AnswerBeams { get; init; } = 1;
+
     /// <summary>Tokens of the longest answer.</summary>
     public int AnswerTokens { get; init; }
 
@@ -88,6 +91,9 @@ public sealed class MemoryPlan
     // ONNX Runtime's library, its two sessions and their graphs.
     private const long RuntimeLibrary = 45_000_000;
 
+    // What its CUDA provider loads of its code, and its cuBLAS and cuDNN: room left for them, not measured.
+    private const long DeviceProvider = 400_000_000;
+
     // A page fault on a cached file maps the pages around it too.
     private const long FaultBytes = 64 << 10;
 
@@ -119,7 +125,7 @@ public sealed class MemoryPlan
         ArgumentNullException.ThrowIfNull(request);
         bool host = request.Device is null;
         var lines = new List<MemoryLine> { host ? WeightLine(request) : new("weights", request.Weights.Bytes, $"copied to {request.Device}: {request.Weights.Formats}") };
-        if (request.Forward == ForwardEngine.Ort && request.Weights.ExpandedBytes > 0)
+        if (host && request.Forward == ForwardEngine.Ort && request.Weights.ExpandedBytes > 0)
             lines.Add(new("float32 copies", request.Weights.ExpandedBytes, "of narrower weights, which ONNX Runtime cannot read"));
         T5Config c = request.Weights.Config;
         long rows = (long)request.Examples * request.Source, targets = (long)request.Examples * request.Target;
@@ -131,9 +137,10 @@ public sealed class MemoryPlan
         long logits = Math.Clamp(LossChunk.Bytes / (4L * c.VocabSize), 1, targets) * c.VocabSize;
         lines.Add(new("logits", 4 * logits, $"a chunk of {logits / c.VocabSize} of {targets} rows"));
         if (request.Forward == ForwardEngine.Ort)
-            lines.Add(new("ONNX Runtime", RuntimeLibrary + 4 * Arena(c, request.Examples, request.Source, rows), "library and arena"));
+            lines.Add(host ? new("ONNX Runtime", RuntimeLibrary + 4 * Arena(c, request.Examples, request.Source, rows), "library and arena")
+                : new("ONNX Runtime", DeviceProvider + 4 * DeviceArena(request, rows, targets), "arenas of both sessions, room to take padding out, and an allowance for the provider's code"));
         if (request.AnswerPositions > 0)
-            lines.Add(new("answers", 4 * Answers(c, request), $"{request.AnswerTexts} texts at once, {request.AnswerPositions} source positions: keys and values, hidden states, logits"));
+            lines.Add(AnswerLine(c, request));
         lines.Add(new("prompts", 4 * 4 * request.PromptRows * c.DModel, "values, gradients, optimizer, best so far"));
         if (host)
         {
@@ -145,6 +152,27 @@ public sealed class MemoryPlan
             lines.Add(new("device code", DeviceCode, "compiled kernels and cuBLAS: an allowance"));
         }
         return new MemoryPlan(request, lines);
+    }
+
+    /// <summary>Counts generating answers alone, on a device with memory of its own.</summary>
+    /// <param name="request">The device, the weights, and the answers' numbers; the rest is not looked at.</param>
+    /// <returns>The plan.</returns>
+    public static MemoryPlan OfAnswers(MemoryRequest request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        T5Config c = request.Weights.Config;
+        long positions = request.AnswerPositions;
+        // Norm, its inverse RMS, q, k, v, both gates, two sublayers' outputs; a step's rows are far fewer.
+        long scratch = positions * (3L * c.DModel + 1 + 3 * c.InnerDim + (c.IsGated ? 2L : 1) * c.DFf);
+        return new MemoryPlan(request,
+            [
+                new("weights", request.Weights.Bytes, $"copied to {request.Device}: {request.Weights.Formats}"),
+                new("scratch", 4 * scratch, "one sublayer's projections"),
+                AnswerLine(c, request),
+                new("prompts", 4 * request.PromptRows * c.DModel, "values"),
+                new("kernels' scratch", KernelScratch(request with { Examples = request.AnswerTexts }, positions, 0), "attention's sums, or a product's operand in another type"),
+                new("device code", DeviceCode, "compiled kernels and cuBLAS: an allowance"),
+            ]);
     }
 
     /// <summary>How long a step takes at least on cores of a given rate; what is computed again is counted, overhead is not.</summary>
@@ -167,6 +195,9 @@ public sealed class MemoryPlan
         Activations.Sublayers => 0.65,
         _ => 0,
     };
+
+    private static MemoryLine AnswerLine(T5Config c, MemoryRequest request) =>
+        new("answers", 4 * Answers(c, request), $"{request.AnswerTexts} texts at once, {request.AnswerPositions} source positions: keys and values, hidden states, logits");
 
     private static MemoryLine WeightLine(MemoryRequest request)
     {
@@ -217,11 +248,11 @@ public sealed class MemoryPlan
         return floats;
     }
 
-    // Bytes. As PackedAttention's and cuBLAS' halves take them, one at a time: offsets, sums, context and dq; or the operand that has to change its type.
+    // Bytes. As PackedAttention's and cuBLAS' halves take them, one at a time: sums, context and dq; or the operand that has to change its type.
     private static long KernelScratch(MemoryRequest request, long rows, long targets)
     {
         T5Config c = request.Weights.Config;
-        long most = Math.Max(rows, targets), attention = 4 * (2L * request.Examples + 2 + 2 * most * (c.NumHeads + c.InnerDim));
+        long most = Math.Max(rows, targets), attention = 4 * 2 * most * (c.NumHeads + c.InnerDim);
         long activations = 2 * most * Math.Max(c.DFf, Math.Max(c.InnerDim, c.DModel)), matrix = 4L * c.VocabSize * c.DModel;
         return Math.Max(attention, request.Compute == ComputeType.BF16 ? activations : request.Weights.ExpandedBytes > 0 && !request.Weights.IsQuantised ? matrix : 0);
     }
@@ -233,6 +264,17 @@ public sealed class MemoryPlan
         return (1 + 2L * examples) * bias + rows * (2L * c.DModel + 3L * c.InnerDim + 2L * c.DFf);
     }
 
+    // Floats. Each session has an arena of its own there; weights stored narrow are widened one after the other, of which two live at once; a padded tensor is packed in scratch.
+    private static long DeviceArena(MemoryRequest request, long rows, long targets)
+    {
+        T5Config c = request.Weights.Config;
+        long t = request.Target, inner = c.InnerDim, widest = Math.Max(c.DModel, Math.Max(inner, c.DFf));
+        long decoder = (long)c.NumHeads * t * (t + 2L * request.Examples * Math.Max(t, request.Source)) + targets * (2L * c.DModel + 3 * inner + 2L * c.DFf)
+            + (request.Activations == Activations.Full ? 0 : 2 * rows * inner);
+        long widened = request.Weights.ExpandedBytes > 0 ? 2L * c.DModel * Math.Max(inner, c.DFf) : 0;
+        return Arena(c, request.Examples, request.Source, rows) + decoder + widened + Math.Max(rows, targets) * widest;
+    }
+
     // Floats. SlotDecoder's keys and values of both attentions (room for them is rounded up by a quarter or a vector; self-attention's smaller blocks of earlier steps
     // are kept for the next texts), InputAssembler's embeddings, the encoder's input and outputs, logits, and a small decoder's packed copy.
     private static long Answers(T5Config c, MemoryRequest request)
@@ -241,8 +283,8 @@ public sealed class MemoryPlan
         while (steps < request.AnswerTokens)
             steps *= 2;
         long cross = 2L * c.NumDecoderLayers * (request.AnswerPositions * 5 / 4 + 16L * request.AnswerTexts) * c.InnerDim;
-        long self = 4L * c.NumDecoderLayers * request.AnswerTexts * steps * c.InnerDim;
-        return cross + self + 5 * request.AnswerPositions * c.DModel + (long)request.AnswerTexts * c.VocabSize + FrozenT5.StepCopyBytes(c) / sizeof(float);
+        long rows = (long)request.AnswerTexts * request.AnswerBeams, self = 4L * c.NumDecoderLayers * rows * steps * c.InnerDim;
+        return cross + self + 5 * request.AnswerPositions * c.DModel + rows * c.VocabSize + (request.Device is null ? FrozenT5.StepCopyBytes(c) / sizeof(float) : 0);
     }
 
     // Bytes. Packed operands (CpuScratch), and attention's working memory of one head (WorkerMemory).

@@ -58,11 +58,12 @@ public static class MemoryPlanner
     /// <summary>Bytes that a plan may take on a device with memory of its own: what is free, or less where the user said so.</summary>
     /// <param name="device">The device.</param>
     /// <param name="budget">What the user said; null: nothing.</param>
+    /// <param name="held">Bytes of what is planned that the device holds already.</param>
     /// <returns>Bytes; null where the device does not know.</returns>
-    public static long? DeviceBudget(ComputeDevice device, long? budget)
+    public static long? DeviceBudget(ComputeDevice device, long? budget, long held = 0)
     {
         ArgumentNullException.ThrowIfNull(device);
-        return (device.FreeBytes, budget) switch
+        return (device.FreeBytes + held, budget) switch
         {
             ({ } free, { } said) => Math.Min(free, said),
             ({ } free, null) => free,
@@ -161,13 +162,19 @@ public static class MemoryPlanner
     private static string DeviceRefusal(MemoryRequest request, MemoryFreedom free, long budget, MemoryPlan least)
     {
         string found = $"a step does not fit into {ByteSize.Text(budget)} of {request.Device}: {Describe(least)} is the least that these settings allow, and a tenth is kept to spare.";
-        var changes = new List<(string Change, MemoryRequest Request, MemoryFreedom Freed)>
+        var changes = new List<(string Change, MemoryRequest Request, MemoryFreedom Freed)> { ("--activations auto", request, free with { Activations = null }) };
+        // ONNX Runtime's arenas go first; what follows is our own forward pass' alone: a bf16 tape, and codes.
+        string native = "";
+        if (free.Forward == ForwardEngine.Ort)
         {
-            ("--activations auto", request, free with { Activations = null }),
-            ("tape bf16", request with { Tape = DType.BF16 }, free with { Activations = null }),
-        };
+            native = "--forward native, ";
+            free = free with { Forward = ForwardEngine.Native };
+            changes.Add(("--forward native", request, free));
+            changes.Add(("--forward native --activations auto", request, free with { Activations = null }));
+        }
+        changes.Add(($"{native}tape bf16", request with { Tape = DType.BF16 }, free with { Activations = null }));
         foreach (DType format in (DType[])[DType.BF16, DType.I8, DType.U4])
-            changes.Add(($"weights exported with --dtype {WeightFormats.Name(format)}", request with { Weights = StoredWeights.Of(request.Weights.Config, format), Tape = DType.BF16 }, free with { Activations = null }));
+            changes.Add(($"{native}weights exported with --dtype {WeightFormats.Name(format)}", request with { Weights = StoredWeights.Of(request.Weights.Config, format), Tape = DType.BF16 }, free with { Activations = null }));
         foreach ((string change, MemoryRequest smaller, MemoryFreedom freed) in changes)
         {
             if ((smaller.Weights == request.Weights || smaller.Weights.Bytes < request.Weights.Bytes) && TryFit(smaller, freed, budget) is { } fits)

@@ -45,14 +45,15 @@ public sealed record StepPlan(Activations Activations, MicroBatchLimit Limit, We
     /// <param name="request">As for <see cref="For"/>, and names the device.</param>
     /// <param name="free">As for <see cref="For"/>.</param>
     /// <param name="budget">Bytes of the device's memory; null: what is free.</param>
+    /// <param name="held">Bytes of what is planned that the device holds already: weights, scratch.</param>
     /// <returns>The choice, and the table it was made from.</returns>
     /// <exception cref="InsufficientMemoryException">Nothing fits: refused before anything is allocated; the message names what would fit.</exception>
-    public static (StepPlan Plan, MemoryPlan Memory) On(ComputeDevice device, MemoryRequest request, MemoryFreedom free, long? budget)
+    public static (StepPlan Plan, MemoryPlan Memory) On(ComputeDevice device, MemoryRequest request, MemoryFreedom free, long? budget, long held = 0)
     {
         ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(free);
         MemoryFreedom enough = free with { MostExamples = Math.Clamp(EnoughDevicePositions / request.Source, 1, free.MostExamples) };
-        MemoryPlan memory = MemoryPlanner.Fit(request, enough, MemoryPlanner.DeviceBudget(device, budget) ?? long.MaxValue);
+        MemoryPlan memory = MemoryPlanner.Fit(request, enough, MemoryPlanner.DeviceBudget(device, budget, held) ?? long.MaxValue);
         MemoryRequest chosen = memory.Request;
         var limit = new MicroBatchLimit(chosen.Examples, Math.Max(1, (long)chosen.Examples * chosen.Source));
         return (new StepPlan(chosen.Activations, limit, chosen.Residence, chosen.Forward), memory);

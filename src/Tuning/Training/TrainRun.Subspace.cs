@@ -44,7 +44,7 @@ public sealed partial class TrainRun
         _note($"{tasks.Length} tasks, prompts of {first.Length} rows in units of {subspace.Header.Standardisation.Scale:0.###}, d_I {_config.Msf.DI}, {section.Training.Steps} steps; run folder {_config.Output}.");
         // Tasks of all lengths share a batch: packed rows pad nothing, whatever 'forward' leaves open.
         Model.Backward.ForwardEngine engine = _config.Forward == Runs.ForwardEngine.Ort ? Model.Backward.ForwardEngine.Ort : Model.Backward.ForwardEngine.Native;
-        StepPlan plan = RunSettings.Plan(checkpoint, device, engine, Wanted(), _config.Training.MicroBatchSize, folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
+        StepPlan plan = RunSettings.Plan(checkpoint, model, device, engine, Wanted(), _config.Training.MicroBatchSize, folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? text) ? text : null);
         using GradientPass pass = RunSettings.Pass(checkpoint, model, device, _config.Loss, plan, Tape);
         var loss = new PromptLoss(pass, MsfTraining.Groups(section, tasks.Length), section.Loss.Reduction, plan.Limit);
         using var msf = new MsfTraining(subspace, training, section, loss, evaluator, evaluation, device) { Remembered = plan.ToText() };

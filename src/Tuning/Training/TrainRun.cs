@@ -70,7 +70,7 @@ public sealed partial class TrainRun
     private TrainRunReport Execute(bool resume)
     {
         // A device that cannot be had leaves no trace.
-        using var devices = RunDevices.Open(_config, _note, _open);
+        using ComputeDevice device = RunSettings.Open(_config.Device, _config.Threads, _config.Compute, _note, _open);
         // Small things first: a mistake in a task should not wait for the model.
         TaskData[] tasks = [.. _config.Tasks.Select(Load)];
         using Checkpoint checkpoint = Checkpoint.Open(_config.Model, new CheckpointOpenOptions { ReleasePages = true });
@@ -81,7 +81,7 @@ public sealed partial class TrainRun
             _note(line);
         try
         {
-            return Execute(folder, devices, checkpoint, tokenizer, tasks, rows);
+            return Execute(folder, device, checkpoint, tokenizer, tasks, rows);
         }
         catch
         {
@@ -90,11 +90,10 @@ public sealed partial class TrainRun
         }
     }
 
-    private TrainRunReport Execute(RunFolder folder, RunDevices devices, Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
+    private TrainRunReport Execute(RunFolder folder, ComputeDevice device, Checkpoint checkpoint, T5Tokenizer tokenizer, TaskData[] tasks, IReadOnlyList<RunRow> rows)
     {
-        ComputeDevice device = devices.Steps;
         // No spinning: its idle threads would take the cores from our own kernels between two passes.
-        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = devices.Host, AllowSpinning = false, ExpandQuantised = _note });
+        using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = _config.Threads, Device = device, Compute = RunSettings.Answering(device, _config.Compute), AllowSpinning = false, ExpandQuantised = _note });
         var evaluator = new Evaluator(model, tokenizer);
         EvaluationOptions evaluation = RunSettings.Of(_config.Evaluation);
         if (_config.Method == TuningMethod.Msf)
@@ -109,7 +108,7 @@ public sealed partial class TrainRun
             _ => new DirectPrompts(device, initial),
         };
         TrainingRow[] training = [.. rows.Select(r => new TrainingRow(r, Encode(tokenizer, tasks, r.TaskIndex, "train"), tasks[r.TaskIndex].Dev.Count == 0 ? null : Encode(tokenizer, tasks, r.TaskIndex, "dev")))];
-        int longest = _config.MemoryBudget is null ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
+        int longest = _config.MemoryBudget is null && device is CpuDevice ? 0 : training.Max(r => Math.Max(Math.Max(r.Train.LongestInput, r.Dev?.LongestInput ?? 0), tasks[r.Row.TaskIndex].Test.Count == 0 ? 0 : Encode(tokenizer, tasks, r.Row.TaskIndex, "test").LongestInput));
         (StepPlan plan, evaluation) = Plan(checkpoint, device, training, tuned.Table, folder, evaluation, longest);
         // Nothing is written before the plan has been found to fit.
         for (int i = 0; i < initial.Length; i++)
@@ -215,8 +214,8 @@ public sealed partial class TrainRun
             PromptRows = prompts.Rows,
             Tape = Tape,
             Spilled = _config.Spill is not null,
-            AnswerPositions = _config.MemoryBudget is null ? 0 : prompt + longestInput,
-            AnswerTexts = _config.MemoryBudget is null ? 0 : 1,
+            AnswerPositions = _config.MemoryBudget is null && host ? 0 : prompt + longestInput,
+            AnswerTexts = _config.MemoryBudget is null && host ? 0 : 1,
             AnswerTokens = evaluation.MaxTargetLength ?? rows.Max(r => Math.Max(r.Train.LongestAnswer, r.Dev?.LongestAnswer ?? 0)) + Evaluator.AnswerSlack,
             Threads = _config.Threads == 0 ? Environment.ProcessorCount : _config.Threads,
             // Tokenizer and data are there already; what the first step still loads is a few MB of code.
@@ -224,24 +223,34 @@ public sealed partial class TrainRun
         };
         long? budget = _config.MemoryBudget is { } text ? ByteSize.Parse(text) : null;
         if (!host)
-            return (PlanOnDevice(device, request with { Device = device.Name, Compute = _config.Compute, AnswerPositions = 0 }, free, budget, folder), evaluation);
+            return PlanOnDevice(device, request with { Device = device.Name, Compute = _config.Compute }, free, budget, folder, evaluation);
         if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? known) && StepPlan.Remembered(known, free) is { } remembered)
-            return (remembered, Together(evaluation, request with { Activations = remembered.Activations, Residence = remembered.Weights, Forward = remembered.Forward, Examples = (int)Math.Min(remembered.Limit.Examples, Math.Max(1, remembered.Limit.Positions / request.Source)) }, budget));
+            return (remembered, Together(evaluation, As(request, remembered), budget));
         (StepPlan plan, MemoryPlan memory) = StepPlan.For(request, free, budget, StepPlan.FreeBytes());
         EvaluationOptions answers = Together(evaluation, memory.Request, budget);
         _note($"memory plan{(_config.MemoryBudget is { } said ? $" for {said}" : "")}: {MemoryPlanner.Describe(memory)}{(budget is null ? "" : $"; {answers.BatchSize} {(answers.BatchSize == 1 ? "answer" : "answers")} at once")}.");
         return (plan, answers);
     }
 
-    // A device's memory ends where it ends: what is free there is the budget, whether one was given or not. Answers are the host's.
-    private StepPlan PlanOnDevice(ComputeDevice device, MemoryRequest request, MemoryFreedom free, long? budget, RunFolder folder)
+    // A device's memory ends where it ends: what is free there is the budget, whether one was given or not. Answers are generated there too.
+    private (StepPlan Plan, EvaluationOptions Evaluation) PlanOnDevice(ComputeDevice device, MemoryRequest request, MemoryFreedom free, long? budget, RunFolder folder, EvaluationOptions evaluation)
     {
+        long? room = MemoryPlanner.DeviceBudget(device, budget);
         if (folder.State is { } state && state.Extra.TryGetValue(PlanKey, out string? known) && StepPlan.Remembered(known, free) is { } remembered)
-            return remembered;
+            return (remembered, Together(evaluation, As(request, remembered), room));
         (StepPlan plan, MemoryPlan memory) = StepPlan.On(device, request, free, budget);
-        _note($"memory plan for {device.Name}{(device.FreeBytes is { } bytes ? $", {ByteSize.Text(bytes)} free" : "")}: {MemoryPlanner.Describe(memory)}.");
-        return plan;
+        EvaluationOptions answers = Together(evaluation, memory.Request, room);
+        _note($"memory plan for {device.Name}{(device.FreeBytes is { } bytes ? $", {ByteSize.Text(bytes)} free" : "")}: {MemoryPlanner.Describe(memory)}; {answers.BatchSize} {(answers.BatchSize == 1 ? "answer" : "answers")} at once.");
+        return (plan, answers);
     }
+
+    private static MemoryRequest As(MemoryRequest request, StepPlan plan) => request with
+    {
+        Activations = plan.Activations,
+        Residence = plan.Weights,
+        Forward = plan.Forward,
+        Examples = (int)Math.Min(plan.Limit.Examples, Math.Max(1, plan.Limit.Positions / request.Source)),
+    };
 
     // As many answers at once as the budget leaves room for; one of the longest was part of the plan.
     private static EvaluationOptions Together(EvaluationOptions options, MemoryRequest request, long? budget)

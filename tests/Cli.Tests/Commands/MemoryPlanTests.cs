@@ -73,12 +73,22 @@ public sealed class MemoryPlanTests
         Assert.True(device.GetProperty("peak_bytes").GetInt64() <= 16L << 30);
         Assert.Matches("step +[0-9.]+ s +estimated at the ceiling given, weights in memory", CliProgram.Run("plan", "--shape", "xl", "--dtype", "bf16", "--device-memory", "24GiB", "--device-tflops", "40").Returned(0).Output);
         CliProgram.Run("plan", "--shape", "xl", "--device-tflops", "40").Returned(2).Says("expected a positive number beside --device-memory");
+        Assert.Equal("cuda:0", device.GetProperty("device").GetString());
         string spilled = CliProgram.Run("plan", "--shape", "large", "--dtype", "int8", "--tape", "bf16", "--spill", "--threads", "1").Returned(0).Output;
         Assert.StartsWith("mapped weights, native forward, full activations in bf16 on disk, 8 examples at once: ", spilled, StringComparison.Ordinal);
         Assert.Contains("on disk: full, 1824 source and 64 target rows, f32, bf16 inside sublayers", spilled, StringComparison.Ordinal);
         CliProgram.Run("plan", "--shape", "base", "--spill", "--forward", "ort").Returned(2).Says("found --forward ort with --spill, expected --forward native");
         CliProgram.Run("plan", "--shape", "base", "--weights", "streamed", "--forward", "ort").Returned(2).Says("found --forward ort with --weights streamed, expected --forward native");
         CliProgram.Run("bench", "step", "--shape", "small", "--spill", "/tmp", "--forward", "ort").Returned(1).Says("Use --forward native.");
+        CliRun ort = CliProgram.Run("plan", "--shape", "base", "--dtype", "bf16", "--forward", "ort", "--device", "cuda:1", "--device-memory", "8GiB").Returned(0);
+        Assert.StartsWith("weights on cuda:1, ort forward, full activations, 8 examples at once: ", ort.Output, StringComparison.Ordinal);
+        Assert.Contains("arenas of both sessions", ort.Output, StringComparison.Ordinal);
+        Assert.Contains("on a GPU of 8,590 MB, 600 MB of it left to CUDA itself", ort.Output, StringComparison.Ordinal);
+        CliProgram.Run("plan", "--shape", "base", "--forward", "ort", "--device-memory", "2GiB").Returned(1).Says("Smallest change that fits: --forward native");
+        CliProgram.Run("plan", "--shape", "base", "--device", "cuda:4095").Returned(1).Says("A plan needs no GPU where --device-memory says its size.");
+        CliProgram.Run("plan", "--shape", "base", "--device", "cpu", "--device-memory", "2GiB").Returned(2).Says("found --device cpu with --device-memory");
+        CliProgram.Run("plan", "--shape", "base", "--device-memory", "2GiB", "--weights", "streamed").Returned(2).Says("found --weights streamed with cuda:0");
+        CliProgram.Run("plan", "--shape", "base", "--dtype", "int8", "--device-memory", "2GiB", "--forward", "ort").Returned(2).Says("expected f32, bf16 or f16 weights");
         Assert.Equal(7, CliProgram.Run("plan", "--table").Returned(0).Lines.Length); // a head, a rule, five sizes
     }
 }

@@ -26,6 +26,8 @@ public sealed class CudaActivationTests : ActivationTests<CudaTestDevice>;
 
 public sealed class CudaAttentionProbabilitiesTests : AttentionProbabilitiesTests<CudaTestDevice>;
 
+public sealed class CudaCachedAttentionTests : CachedAttentionTests<CudaTestDevice>;
+
 public sealed class CudaCrossEntropyTests : CrossEntropyTests<CudaTestDevice>;
 
 public sealed class CudaElementwiseTests : ElementwiseTests<CudaTestDevice>;

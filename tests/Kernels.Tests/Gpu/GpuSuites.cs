@@ -7,6 +7,8 @@ public sealed class IlgpuActivationTests : ActivationTests<IlgpuTestDevice>;
 
 public sealed class IlgpuAttentionProbabilitiesTests : AttentionProbabilitiesTests<IlgpuTestDevice>;
 
+public sealed class IlgpuCachedAttentionTests : CachedAttentionTests<IlgpuTestDevice>;
+
 public sealed class IlgpuCrossEntropyTests : CrossEntropyTests<IlgpuTestDevice>;
 
 public sealed class IlgpuElementwiseTests : ElementwiseTests<IlgpuTestDevice>;

@@ -1,5 +1,6 @@
 // The matrix product of the ILGPU devices against plain double loops: the same cases as the CPU's, fewer sizes.
 using IptNative.Kernels.Devices;
+using IptNative.Kernels.Gpu;
 using IptNative.Kernels.Ops;
 using Xunit;
 
@@ -49,6 +50,28 @@ public abstract class IlgpuGemmTests<TDevice> : IDisposable
         Check(new GemmCase(_device, 1, 17, 30, 37, false, true, false, slack: 1, typeA: DType.BF16, typeB: DType.BF16));
         Check(new GemmCase(_device, 2, 17, 30, 37, false, true, true, slack: 1, typeB: DType.F32, compute: ComputeType.BF16));
         Check(new GemmCase(_device, 3, 17, 30, 37, true, false, false, typeB: DType.F16, compute: ComputeType.BF16));
+    }
+
+    /// <summary>The kernel of a decoder's steps, whatever a device would choose: more rows than one warp's, columns that do not fill one.</summary>
+    [Theory]
+    [InlineData(DType.F32)]
+    [InlineData(DType.BF16)]
+    [InlineData(DType.F16)]
+    public void FewRowsReadTheMatrixAsItIsStored(DType type)
+    {
+        int seed = 0;
+        foreach (int m in (int[])[1, 3, 7, 8, 11])
+        {
+            foreach ((int n, int k) in ((int, int)[])[(1, 8), (6, 40), (37, 16)])
+            {
+                seed++;
+                using var product = new GemmCase(_device, seed, m, n, k, false, true, accumulate: seed % 2 == 0, alpha: seed % 3 == 0 ? -0.75f : 1, slack: seed % 2 * 8, typeB: type);
+                // Where there is a library, it multiplies float32.
+                Assert.True(type == DType.F32 || FewRowsGemm.Takes((IlgpuDevice)_device, product.Args));
+                FewRowsGemm.Run((IlgpuDevice)_device, product.Args);
+                product.AssertCorrect($"{m} rows of {n} x {k}, {type}");
+            }
+        }
     }
 
     [Theory]

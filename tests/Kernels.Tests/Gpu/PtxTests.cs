@@ -12,7 +12,7 @@ namespace IptNative.Kernels.Tests.Gpu;
 public sealed class PtxTests
 {
     // Kernels that promise 16-byte accesses.
-    private static readonly string[] Wide = ["RmsNorm.", "ElementKernel<", "CrossEntropy.LossKernel", "Conversion.", "EmbeddingGather.", "HeadTranspose.", "PromptGather.ForwardKernel", "PromptGather.BackwardKernel"];
+    private static readonly string[] Wide = ["RmsNorm.", "ElementKernel<", "CrossEntropy.LossKernel", "Conversion.", "EmbeddingGather.", "CachedAttention.", "KeyValueStore.", "FewRowsKernel<F32Octet", "FewRowsKernel<BF16Octet", "FewRowsKernel<F16Octet", "PromptGather.ForwardKernel", "PromptGather.BackwardKernel"];
 
     public static TheoryData<string> Names => KernelTypes.Names;
 

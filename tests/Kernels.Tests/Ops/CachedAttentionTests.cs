@@ -1,11 +1,12 @@
-// One step's attention over slots against plain loops in double, and that a row's bits are its own.
+// One step's attention over slots against plain loops in double, that a row's bits are its own, and the filling and copying of slots.
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using Xunit;
 
 namespace IptNative.Kernels.Tests.Ops;
 
-public sealed class CachedAttentionTests : OpTests<CpuTestDevice>
+public abstract class CachedAttentionTests<TDevice> : OpTests<TDevice>
+    where TDevice : ITestDevice
 {
     private sealed record Row(float[] Keys, float[] Values, int Count, int Capacity);
 
@@ -14,6 +15,7 @@ public sealed class CachedAttentionTests : OpTests<CpuTestDevice>
     [InlineData(3, 5, new[] { 1, 16, 17, 40 })]
     [InlineData(4, 32, new[] { 31, 33, 7, 64, 100 })]
     [InlineData(2, 17, new[] { 15, 48 })]
+    [InlineData(1, 64, new[] { 2, 50 })]
     public void IsTheReference(int H, int K, int[] counts)
     {
         Row[] rows = [.. counts.Select((n, i) => Made(n, H * K, i))];
@@ -60,17 +62,96 @@ public sealed class CachedAttentionTests : OpTests<CpuTestDevice>
     {
         Row row = Made(3, 4, 0);
         Tensor keys = Upload(row.Keys), values = Upload(row.Values), x = Empty(4), scores = Empty(64);
-        Assert.Contains("row 0 has 17 positions in room for 16", Assert.Throws<ArgumentException>(() => CachedAttention.Forward(Device, x, [new CachedKeys(keys, values, 17, 16)], default, scores, x, 2, 2)).Message, StringComparison.Ordinal);
-        Assert.Contains("a multiple of 16", Assert.Throws<ArgumentException>(() => CachedAttention.Forward(Device, x, [new CachedKeys(keys, values, 3, 15)], default, scores, x, 2, 2)).Message, StringComparison.Ordinal);
-        Assert.Contains("a row has 3 positions, expected 2 at most", Assert.Throws<ArgumentException>(() => CachedAttention.Forward(Device, x, [new CachedKeys(keys, values, 3, 16)], new DistanceBias(Upload(new float[6]), 2), scores, x, 2, 2)).Message, StringComparison.Ordinal);
+        using var rows = new CachedRows(Device, 4);
+        Assert.StartsWith("CachedRows.Add: row 0 has 17 positions in room for 16, expected 1 to its capacity", Refused(() => rows.Add(new CachedKeys(keys, values, 17, 16), 17, 0)), StringComparison.Ordinal);
+        Assert.Contains("a multiple of 16", Refused(() => rows.Add(new CachedKeys(keys, values, 3, 15), 3, 0)), StringComparison.Ordinal);
+        Assert.Contains("row 0 is filled from position 4 with row 0, expected 0 to its 3 positions", Refused(() => rows.Add(new CachedKeys(keys, values, 3, 16), 4, 0)), StringComparison.Ordinal);
+        rows.Add(new CachedKeys(keys, values, 3, 16), 2, 1);
+        Assert.Contains("rows 0 to 0 of 0 that were sent", Refused(() => CachedAttention.Forward(Device, x, rows, 0, 1, default, scores, x, 2, 2)), StringComparison.Ordinal);
+        rows.Send();
+        Assert.Contains("a row has 3 positions, expected 2 at most", Refused(() => CachedAttention.Forward(Device, x, rows, 0, 1, new DistanceBias(Upload(new float[6]), 2), scores, x, 2, 2)), StringComparison.Ordinal);
+        Assert.Contains("rows are of width 4 on", Refused(() => CachedAttention.Forward(Device, x, rows, 0, 1, default, scores, x, 2, 3)), StringComparison.Ordinal);
+        Assert.StartsWith("KeyValueStore.Append: row 0 takes positions 1 to 1, expected some of the 1 that k has.", Refused(() => KeyValueStore.Append(Device, x, x, rows, 0, 1, 4)), StringComparison.Ordinal);
+        Assert.StartsWith("KeyValueStore.Copy: found 17 positions, room for 16 and for 32", Refused(() => KeyValueStore.Copy(Device, keys, 16, values, 32, 1, 4, 17)), StringComparison.Ordinal);
+
+        static string Refused(Action op) => Assert.Throws<ArgumentException>(op).Message;
+    }
+
+    /// <summary>Texts as a whole, then a position a row, over several layers of one transfer; widths that are and are not whole 16-byte pieces.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(12)]
+    [InlineData(7)]
+    public void WhatIsStoredIsFoundInItsPlace(int inner)
+    {
+        (int First, int Count, int Capacity)[] lengths = [(0, 1, 16), (0, 19, 32), (5, 6, 16), (15, 16, 16), (0, 3, 16)];
+        int added = lengths.Sum(l => l.Count - l.First);
+        float[] k = Normal(added * inner, 1), v = Normal(added * inner, 2);
+        using var rows = new CachedRows(Device, inner);
+        var kept = new List<(Tensor Keys, Tensor Values)>();
+        int source = 0;
+        foreach ((int first, int count, int capacity) in lengths)
+        {
+            kept.Add((Empty(inner * capacity), Empty(inner * capacity)));
+            rows.Add(new CachedKeys(kept[^1].Keys, kept[^1].Values, count, capacity), first, source);
+            source += count - first;
+        }
+        rows.Send();
+        // The last one in a call of its own.
+        KeyValueStore.Append(Device, Upload(k), Upload(v), rows, 0, lengths.Length - 1, inner);
+        Assert.All(Download(kept[^1].Keys), x => Assert.True(float.IsNaN(x)));
+        KeyValueStore.Append(Device, Upload(k), Upload(v), rows, lengths.Length - 1, 1, inner);
+        source = 0;
+        for (int r = 0; r < lengths.Length; r++)
+        {
+            (int first, int count, int capacity) = lengths[r];
+            float[] keys = Enumerable.Repeat(float.NaN, inner * capacity).ToArray(), values = [.. keys];
+            for (int p = first; p < count; p++, source++)
+            {
+                for (int i = 0; i < inner; i++)
+                    (keys[i * capacity + p], values[p * inner + i]) = (k[source * inner + i], v[source * inner + i]);
+            }
+            TensorAssert.SameBits(keys, Download(kept[r].Keys), $"keys of row {r}");
+            TensorAssert.SameBits(values, Download(kept[r].Values), $"values of row {r}");
+        }
+    }
+
+    [Theory]
+    [InlineData(1, 3, 16, 16)]
+    [InlineData(16, 5, 16, 32)]
+    [InlineData(13, 4, 32, 16)]
+    public void ACopyBeginsAsTheOriginal(int positions, int inner, int from, int to)
+    {
+        const int Layers = 3;
+        float[] block = Normal(Layers * 2 * inner * from, 3);
+        Tensor copy = Empty(Layers * 2 * inner * to);
+        KeyValueStore.Copy(Device, Upload(block), from, copy, to, Layers, inner, positions);
+        float[] actual = Download(copy);
+        for (int layer = 0; layer < Layers; layer++)
+        {
+            for (int i = 0; i < inner; i++)
+            {
+                for (int p = 0; p < positions; p++)
+                {
+                    Assert.Equal(block[2 * layer * inner * from + i * from + p], actual[2 * layer * inner * to + i * to + p]);
+                    Assert.Equal(block[(2 * layer + 1) * inner * from + p * inner + i], actual[(2 * layer + 1) * inner * to + p * inner + i]);
+                }
+            }
+        }
     }
 
     private float[] Run(Row[] rows, float[] q, float[]? bias, int H, int K)
     {
-        CachedKeys[] kept = [.. rows.Select(r => new CachedKeys(Upload(r.Keys), Upload(r.Values), r.Count, r.Capacity))];
-        Tensor context = Empty(q.Length), scores = Empty(rows.Length * H * rows.Max(r => r.Capacity));
-        CachedAttention.Forward(Device, Upload(q), kept, bias is null ? default : new DistanceBias(Upload(bias), 128), scores, context, H, K);
-        return Download(context);
+        // Behind another row: a step's attentions share one list.
+        using var kept = new CachedRows(Device, H * K);
+        kept.Add(new CachedKeys(Empty(H * K * 16), Empty(H * K * 16), 1, 16), 1, 0);
+        foreach (Row row in rows)
+            kept.Add(new CachedKeys(Upload(row.Keys), Upload(row.Values), row.Count, row.Capacity), row.Count, 0);
+        kept.Send();
+        Tensor x = Upload(q), scores = Empty(rows.Length * H * rows.Max(r => r.Capacity));
+        // The context takes the queries' place, as in a step.
+        CachedAttention.Forward(Device, x, kept, 1, rows.Length, bias is null ? default : new DistanceBias(Upload(bias), 128), scores, x, H, K);
+        return Download(x);
     }
 
     private static Row Made(int count, int inner, int seed)
@@ -94,6 +175,8 @@ public sealed class CachedAttentionTests : OpTests<CpuTestDevice>
         return new Row(keys, values, row.Count, capacity);
     }
 }
+
+public sealed class CpuCachedAttentionTests : CachedAttentionTests<CpuTestDevice>;
 
 public sealed class PackedMatrixTests : OpTests<CpuTestDevice>
 {

@@ -130,25 +130,6 @@ public abstract class LayoutTests<TDevice> : OpTests<TDevice>
     }
 
     [Theory]
-    [InlineData(1, 1, 1, 1)]
-    [InlineData(2, 5, 3, 7)]
-    [InlineData(3, 34, 4, 64)]
-    public void HeadsComeTogetherAndApart(int B, int S, int H, int K)
-    {
-        float[] x = Normal(B * S * H * K, 1);
-        Tensor y = Empty(x.Length), back = Empty(x.Length);
-        HeadTranspose.Forward(Device, Upload(x), y, B, S, H, K);
-        float[] actual = Download(y);
-        for (int i = 0; i < x.Length; i++)
-        {
-            int k = i % K, h = i / K % H, s = i / K / H % S, b = i / K / H / S;
-            Assert.Equal(x[i], actual[((b * H + h) * S + s) * K + k]);
-        }
-        HeadTranspose.Backward(Device, y, back, B, S, H, K);
-        TensorAssert.SameBits(x, Download(back), "HeadTranspose there and back");
-    }
-
-    [Theory]
     [InlineData(DType.F16)]
     [InlineData(DType.BF16)]
     public void ConversionRoundsToEven(DType type)

@@ -40,7 +40,7 @@ public sealed class NativeForwardTests
         using var inputs = new PackedInputs(model.Device, config);
         inputs.Set(batch, prompts.Table);
         using var native = new NativeForward(layers, activations);
-        using var runtime = new RuntimeForward(model, activations);
+        using var runtime = new RuntimeForward(model.Runtime, activations);
         native.Run(batch, prompts.Table, inputs);
         runtime.Run(batch, prompts.Table, inputs);
         Near(runtime.EncoderOutput, native.EncoderOutput, "encoder output");
@@ -99,7 +99,7 @@ public sealed class NativeForwardTests
         int[] Ids(int n) => [.. Enumerable.Range(0, n).Select(_ => random.Next(config.VocabSize))];
     }
 
-    internal static PromptMemory Prompts(CpuDevice device, T5Config config)
+    internal static PromptMemory Prompts(ComputeDevice device, T5Config config)
     {
         int[] lengths = [3, 0, 5];
         var random = new Random(8);

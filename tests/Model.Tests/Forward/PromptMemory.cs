@@ -9,10 +9,10 @@ internal sealed unsafe class PromptMemory : IDisposable
 {
     private readonly DeviceBuffer _buffer;
 
-    public PromptMemory(CpuDevice device, int dModel, float[] values, params int[] lengths)
+    public PromptMemory(ComputeDevice device, int dModel, float[] values, params int[] lengths)
     {
         _buffer = device.Allocate(DType.F32, values.Length, "prompts");
-        values.CopyTo(new Span<float>((void*)_buffer.Tensor.Address, values.Length));
+        _buffer.Tensor.CopyFrom<float>(values);
         Table = new PromptTable(_buffer.Tensor, dModel, lengths);
     }
 

@@ -74,6 +74,23 @@ public sealed class MemoryPlannerTests
         string Refusal(MemoryRequest asked, long bytes) => Assert.Throws<InsufficientMemoryException>(() => MemoryPlanner.Fit(asked, free, bytes)).Message;
     }
 
+    /// <summary>ONNX Runtime on a device: no float32 copies of narrow weights there, but arenas; they are the first thing that goes.</summary>
+    [Fact]
+    public void OnnxRuntimesArenasAreCountedOnADevice()
+    {
+        var request = new MemoryRequest { Weights = StoredWeights.Of(T5Shapes.Named("base"), DType.BF16), Device = "cuda:0", Forward = ForwardEngine.Ort };
+        MemoryPlan ort = MemoryPlan.Of(request), native = MemoryPlan.Of(request with { Forward = ForwardEngine.Native });
+        Assert.DoesNotContain(ort.Lines, l => l.What == "float32 copies");
+        long arenas = ort.Lines.Single(l => l.What == "ONNX Runtime").Bytes;
+        Assert.Equal(native.Total + arenas, ort.Total);
+        // Attention's scores and their softmax alone, of 8 examples of 228 positions and 12 heads.
+        Assert.InRange(arenas, 2 * 8 * 12 * 228 * 228 * 4L, 1_000_000_000);
+        Assert.True(arenas < MemoryPlan.Of(request with { Examples = 9 }).Lines.Single(l => l.What == "ONNX Runtime").Bytes);
+        var free = new MemoryFreedom(Activations.Full, WeightResidence.Resident, ForwardEngine.Ort, 1);
+        long least = MemoryPlan.Of(request with { Examples = 1 }).Total;
+        Assert.Contains("Smallest change that fits: --forward native (", Assert.Throws<InsufficientMemoryException>(() => MemoryPlanner.Fit(request, free, least)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void StreamingDoesNotGrowWithTheLayers()
     {

@@ -1,5 +1,5 @@
-// An NVIDIA GPU: the accelerator, its memory and its copies. Deliberately not the kernels, which any ILGPU device runs. It has a context of its own:
-// sharing ONNX Runtime's primary context is to be proven on a machine with a GPU first (docs/decisions/gpu.md).
+// An NVIDIA GPU: the accelerator, its memory and its copies. Deliberately not the kernels, which any ILGPU device runs, nor the context that it shares
+// with ONNX Runtime (PrimaryContext.cs).
 using System.Reflection;
 using System.Runtime.InteropServices;
 using ILGPU;
@@ -18,21 +18,34 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     private static int s_resolverIsSet;
 
     private readonly Context? _context;
+    private readonly PrimaryContext? _primary;
     private readonly CudaAccelerator _cuda;
+    private readonly CudaStream _stream;
     private readonly CuBlas? _cublas;
+    private bool _disposed;
 
     /// <summary>A device on an accelerator that exists.</summary>
     /// <param name="accelerator">Where kernels run.</param>
     /// <param name="context">Disposed with the device, and the accelerator too; null where both belong to another.</param>
     /// <param name="compute">Precision of the operands of matrix products that do not say their own.</param>
-    internal CudaComputeDevice(CudaAccelerator accelerator, Context? context, ComputeType compute)
-        : base(accelerator, ThreadsOfGroup, owns: context is not null, compute)
+    /// <param name="primary">The context that the accelerator was put into; given back with the device. Null: the accelerator's own.</param>
+    /// <param name="notShared">Why it is the accelerator's own.</param>
+    internal CudaComputeDevice(CudaAccelerator accelerator, Context? context, ComputeType compute, PrimaryContext? primary = null, string notShared = "its context belongs to another device")
+        : this(accelerator, context, compute, primary, notShared, Stream(accelerator))
+    {
+    }
+
+    private CudaComputeDevice(CudaAccelerator accelerator, Context? context, ComputeType compute, PrimaryContext? primary, string notShared, CudaStream stream)
+        : base(accelerator, ThreadsOfGroup, owns: context is not null, compute, stream)
     {
         _context = context;
+        _primary = primary;
         _cuda = accelerator;
+        _stream = stream;
         Name = $"cuda:{accelerator.DeviceId}";
+        Cuda = new CudaPlacement(accelerator.DeviceId, stream.StreamPtr, primary is null ? notShared : "");
         if (CuBlasLibrary.Find() is { } library)
-            _cublas = new CuBlas(library, ((CudaStream)accelerator.DefaultStream).StreamPtr);
+            _cublas = new CuBlas(library, stream.StreamPtr);
         Products = ProductTable.Parse(Environment.GetEnvironmentVariable(ProductTable.Variable));
     }
 
@@ -41,6 +54,9 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
 
     /// <inheritdoc/>
     public override string Name { get; }
+
+    /// <inheritdoc/>
+    public override CudaPlacement Cuda { get; }
 
     /// <inheritdoc/>
     public override long? FreeBytes => _cuda.GetFreeMemory();
@@ -53,7 +69,8 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     public static CudaComputeDevice Open(int ordinal, ComputeType compute)
     {
         (Context context, CudaAccelerator accelerator) = Create(ordinal);
-        return new CudaComputeDevice(accelerator, context, compute);
+        PrimaryContext? primary = PrimaryContext.Adopt(accelerator, out string notShared);
+        return new CudaComputeDevice(accelerator, context, compute, primary, notShared);
     }
 
     /// <summary>ILGPU's context and accelerator for a GPU, with the settings that the kernels were read in.</summary>
@@ -84,7 +101,7 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     {
         fixed (byte* to = target)
             Copy((nint)to, source, target.Length);
-        _cuda.DefaultStream.Synchronize();
+        _stream.Synchronize();
     }
 
     /// <inheritdoc/>
@@ -103,7 +120,7 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     }
 
     /// <inheritdoc/>
-    public override DeviceTimeline CreateTimeline() => new CudaTimeline(_cuda);
+    public override DeviceTimeline CreateTimeline() => new CudaTimeline(_cuda, _stream);
 
     /// <inheritdoc/>
     protected override MemoryBuffer AllocateRaw(Accelerator accelerator, long length, int elementSize, string purpose)
@@ -121,11 +138,24 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
-            _cublas?.Dispose();
+        if (!disposing || _disposed)
+            return;
+        _disposed = true;
+        _cublas?.Dispose();
+        _stream.Synchronize();
+        _stream.Dispose();
+        // The accelerator destroys what it made itself, and the primary context is not that.
+        _primary?.Leave();
         base.Dispose(disposing);
-        if (disposing)
-            _context?.Dispose();
+        _primary?.Dispose();
+        _context?.Dispose();
+    }
+
+    // A stream of its own: libraries take the legacy stream's handle, 0, for "none given". It waits for the legacy stream and that one for it.
+    private static CudaStream Stream(CudaAccelerator accelerator)
+    {
+        accelerator.Bind();
+        return accelerator.CreateStream(StreamFlags.CU_STREAM_DEFAULT);
     }
 
     private void Copy(nint target, nint source, long bytes)
@@ -134,7 +164,7 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
             return;
         _cuda.Bind();
         // From pageable memory the driver returns when it has taken the bytes over.
-        CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.MemcpyAsync(target, source, (nint)bytes, _cuda.DefaultStream));
+        CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.MemcpyAsync(target, source, (nint)bytes, _stream));
     }
 
     // ILGPU asks for libcuda.so, which a machine without the toolkit's links does not have; on WSL it brings a resolver of its own.

@@ -6,14 +6,14 @@ using IptNative.Kernels.Devices;
 namespace IptNative.Kernels.Gpu;
 
 /// <summary>Events on one stream; mark 0 is the beginning.</summary>
-internal sealed class CudaTimeline(CudaAccelerator accelerator) : DeviceTimeline
+internal sealed class CudaTimeline(CudaAccelerator accelerator, CudaStream stream) : DeviceTimeline
 {
     private readonly List<nint> _events = [];
     private int _marks;
 
     public override void Restart()
     {
-        accelerator.DefaultStream.Synchronize();
+        stream.Synchronize();
         _marks = 0;
         Record();
     }
@@ -51,6 +51,6 @@ internal sealed class CudaTimeline(CudaAccelerator accelerator) : DeviceTimeline
             CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.CreateEvent(out nint made, CudaEventFlags.CU_EVENT_DEFAULT));
             _events.Add(made);
         }
-        CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.RecordEvent(_events[_marks++], ((CudaStream)accelerator.DefaultStream).StreamPtr));
+        CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.RecordEvent(_events[_marks++], stream.StreamPtr));
     }
 }

@@ -16,6 +16,7 @@ internal sealed class OnnxGraphBuilder
     private readonly int _opset;
     private readonly int _irVersion;
     private readonly List<Node> _nodes = [];
+    private int _first;
     private readonly List<ProtobufWriter> _inputs = [];
     private readonly List<ProtobufWriter> _outputs = [];
     private readonly List<ProtobufWriter> _initializers = [];
@@ -61,6 +62,21 @@ internal sealed class OnnxGraphBuilder
     /// <param name="attributes">Attributes.</param>
     /// <returns>The output's name.</returns>
     public string Op(string op, ReadOnlySpan<string> inputs, params ReadOnlySpan<OnnxAttribute> attributes) => Add(op, "", inputs, 1, attributes)[0];
+
+    /// <summary>Adds a node of graph inputs alone in front of all others.</summary>
+    /// <remarks>ONNX Runtime walks back from the outputs and takes the inputs that stand first last: such a node is run right before the one that reads it, not with all of its kind at the beginning.</remarks>
+    /// <param name="op">Operator.</param>
+    /// <param name="inputs">Graph inputs.</param>
+    /// <param name="attributes">Attributes.</param>
+    /// <returns>The output's name.</returns>
+    public string First(string op, ReadOnlySpan<string> inputs, params ReadOnlySpan<OnnxAttribute> attributes)
+    {
+        string name = Add(op, "", inputs, 1, attributes)[0];
+        Node node = _nodes[^1];
+        _nodes.RemoveAt(_nodes.Count - 1);
+        _nodes.Insert(_first++, node);
+        return name;
+    }
 
     /// <summary>Adds a node of com.microsoft.</summary>
     /// <param name="op">Operator.</param>

@@ -7,7 +7,7 @@ namespace IptNative.Model.Onnx.Graph;
 
 /// <summary>A model with the weights that it takes as inputs.</summary>
 /// <param name="Model">A serialised ModelProto.</param>
-/// <param name="Weights">HF names; each is a graph input f32 of the parameter's own shape.</param>
+/// <param name="Weights">HF names; each is a graph input of the parameter's own shape, f32 unless another type was asked for.</param>
 /// <param name="Tape">Names of the residual stream's outputs in order; empty where none were asked for.</param>
 /// <param name="Inside">Outputs from inside the sublayers in order (q, k, v of an attention; the feed-forward's one or two inner projections); empty below <see cref="TapeDetail.Full"/>.</param>
 internal sealed record RuntimeGraph(byte[] Model, IReadOnlyList<string> Weights, IReadOnlyList<string> Tape, IReadOnlyList<InsideOutput> Inside);
@@ -50,9 +50,12 @@ internal static class T5RuntimeGraph
     public static string PresentValue(int layer) => $"present_value.{layer}";
 
     /// <summary>inputs_embeds f32[B,S,D], key_mask i32[B,S], position_bias f32[1,H,S,S] to encoder_hidden f32[B,S,D] (after the final norm).</summary>
-    public static RuntimeGraph Encoder(T5Config config, TapeDetail tape)
+    /// <param name="config">The model.</param>
+    /// <param name="tape">What is kept.</param>
+    /// <param name="types">The type in which each weight is given; what is not float32 the graph widens. Null: all are float32.</param>
+    public static RuntimeGraph Encoder(T5Config config, TapeDetail tape, Func<string, OnnxType>? types = null)
     {
-        var w = new Writer(config, "encoder", tape);
+        var w = new Writer(config, "encoder", tape, types);
         string x = w.Graph.Input(InputsEmbeds, OnnxType.Float, "batch", "source", config.DModel);
         string mask = w.Graph.Input(KeyMask, OnnxType.Int32, "batch", "source");
         string bias = w.Graph.Input(PositionBias, OnnxType.Float, 1, config.NumHeads, "source", "source");
@@ -74,9 +77,10 @@ internal static class T5RuntimeGraph
     /// <param name="config">The model.</param>
     /// <param name="tape">What is kept.</param>
     /// <param name="logits">False leaves lm_head out.</param>
-    public static RuntimeGraph Decoder(T5Config config, TapeDetail tape, bool logits = true)
+    /// <param name="types">As for <see cref="Encoder"/>.</param>
+    public static RuntimeGraph Decoder(T5Config config, TapeDetail tape, bool logits = true, Func<string, OnnxType>? types = null)
     {
-        var w = new Writer(config, "decoder", tape);
+        var w = new Writer(config, "decoder", tape, types);
         string x = w.Graph.Input(InputsEmbeds, OnnxType.Float, "batch", "target", config.DModel);
         string encoded = w.Graph.Input(EncoderHidden, OnnxType.Float, "batch", "source", config.DModel);
         string mask = w.Graph.Input(KeyMask, OnnxType.Int32, "batch", "source");
@@ -167,7 +171,7 @@ internal static class T5RuntimeGraph
     }
 
     /// <summary>Keeps the residual stream and its pending addend while a graph is written.</summary>
-    private sealed class Writer(T5Config config, string name, TapeDetail tape)
+    private sealed class Writer(T5Config config, string name, TapeDetail tape, Func<string, OnnxType>? types = null)
     {
         private readonly Dictionary<string, T5Parameter> _parameters = T5Parameters.Of(config).ToDictionary(p => p.Name);
         private readonly List<string> _weights = [];
@@ -256,7 +260,9 @@ internal static class T5RuntimeGraph
             for (int i = 0; i < dims.Length; i++)
                 dims[i] = parameter.Shape[i];
             _weights.Add(weight);
-            return Graph.Input(weight, OnnxType.Float, dims);
+            OnnxType type = types?.Invoke(weight) ?? OnnxType.Float;
+            string given = Graph.Input(weight, type, dims);
+            return type == OnnxType.Float ? given : Graph.First("Cast", [given], OnnxAttribute.Of("to", (long)OnnxType.Float));
         }
     }
 }
