@@ -12,7 +12,7 @@ namespace IptNative.Bench;
 /// <param name="Model">A checkpoint instead of the benchmark's own; empty: its own.</param>
 internal sealed record BenchOptions(string Bench, int Threads, int Repeats, string Only, bool ToLedger, string Model)
 {
-    public const string Usage = "usage: iptnative-bench gemm|attention|fidelity|forward|load|serve|soak|start|step|tokenizer|ipt [--threads N] [--repeats N] [--only TEXT] [--model PATH] [--ledger]";
+    public const string Usage = "usage: iptnative-bench gemm|attention|fidelity|forward|load|serve|side|soak|start|step|tokenizer|ipt [--threads N] [--repeats N] [--only TEXT] [--model PATH] [--ledger]";
 
     public static BenchOptions Parse(string[] args)
     {

@@ -17,6 +17,7 @@ internal static class Program
                 "forward" => ForwardBench.Run,
                 "load" => LoadBench.Run,
                 "serve" => ServeBench.Run,
+                "side" => SideBySideBench.Run,
                 "soak" => SoakBench.Run,
                 "start" => StartBench.Run,
                 "step" => StepBench.Run,

@@ -29,6 +29,8 @@ internal static class ProfileCommand
         forward.AcceptOnlyFromAmong("native", "ort");
         var activations = new Option<string>("--activations") { Description = "What the forward pass keeps.", DefaultValueFactory = _ => "full" };
         activations.AcceptOnlyFromAmong("blocks", "sublayers", "full");
+        var lengths = new Option<string>("--lengths") { Description = "Source lengths: fixed, or gym: 25 tokens in the mean, 96 the longest. --source does not count then.", DefaultValueFactory = _ => "fixed" };
+        lengths.AcceptOnlyFromAmong("fixed", "gym");
         Option<int> batch = Number("--batch", "Examples.", defaults.Batch), prompt = Number("--prompt", "Prompt rows.", defaults.Prompt),
             source = Number("--source", "Source tokens beside the prompt.", defaults.Source), target = Number("--target", "Target tokens.", defaults.Target),
             steps = Number("--steps", "Recorded steps, each beside one that is not; the first of all is neither.", defaults.Steps);
@@ -38,7 +40,7 @@ internal static class ProfileCommand
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
         var command = new Command("profile", "Time every op of a training step and hold it against what the device can do at best.")
         {
-            device, model, shape, dtype, compute, forward, activations, batch, prompt, source, target, steps, threads, folder, products, asJson,
+            device, model, shape, dtype, compute, forward, activations, lengths, batch, prompt, source, target, steps, threads, folder, products, asJson,
         };
         command.WithExamples(
             "iptnative profile --model models/t5-gym-tiny --out profile",
@@ -59,6 +61,7 @@ internal static class ProfileCommand
                     Compute = precision,
                     Forward = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
                     Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
+                    Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),
                     Prompt = parsed.GetValue(prompt),
                     Source = parsed.GetValue(source),
@@ -90,7 +93,7 @@ internal static class ProfileCommand
     {
         StepBenchmarkOptions o = r.Options;
         ProfileCeilings c = r.Ceilings;
-        output.WriteLine($"{r.Model}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations, batch {o.Batch}, {o.Prompt} + {o.Source} source tokens, {o.Target} target tokens; {r.Device}{(r.Threads > 0 ? $", {r.Threads} threads" : "")}");
+        output.WriteLine($"{r.Model}, {Name(o.Compute)} products, {Name(r.Plan.Request.Forward)} forward, {Name(r.Plan.Request.Activations)} activations, batch {o.Batch}, {o.Prompt} + {(o.Lengths == SourceLengths.Gym ? "gym" : o.Source)} source tokens, {o.Target} target tokens; {r.Device}{(r.Threads > 0 ? $", {r.Threads} threads" : "")}");
         output.WriteLine($"ceilings    copy {c.CopyBytesPerSecond * 1e-9:f1} GB/s, f32 multiply-add {c.FmaFlopsPerSecond * 1e-9:f0} GFLOP/s, {(r.Threads > 0 ? "bf16 machine code" : "tensor cores")} {(c.BF16FlopsPerSecond > 0 ? $"{c.BF16FlopsPerSecond * 1e-9:f0} GFLOP/s" : "not on this machine")}, launch {c.LaunchSeconds * 1e6:f1} us");
         output.WriteLine($"step        {r.StepSeconds * 1e3:f1} ms, median of {o.Steps}; {r.UnrecordedSeconds * 1e3:f1} ms while nothing is recorded");
         output.WriteLine();

@@ -20,6 +20,7 @@ public readonly record struct DistanceBias(Tensor Table, int Length);
 /// Shapes    q, context, dcontext, dq: [Rq, H*K];  k, v, dk, dv: [Rk, H*K];  head h is columns h*K to h*K + K - 1. Example b holds the rows
 ///           queryOffsets[b] to queryOffsets[b + 1] - 1 of q and keyOffsets[b] to keyOffsets[b + 1] - 1 of k and v.
 /// Numerics  f32 sums, products in blocks of 256 keys; the row maximum is subtracted. Nothing depends on the number of threads. Error bound: PackedAttentionTests.
+///           With <see cref="ComputeType.BF16"/> on the CPU the products' operands (q, k, v, dc, e^(s - max), p, ds) are rounded to bf16; softmax and sums stay f32.
 /// Source    Vaswani et al. 2017, eq. 1; Dao et al. 2022 (FlashAttention) for recomputing p. Differs from it: whole rows of scores are held, a few
 ///           queries at a time, so that nothing has to be rescaled.
 /// </remarks>
@@ -37,9 +38,10 @@ public static partial class PackedAttention
     /// <param name="H">Heads, 1 or more.</param>
     /// <param name="dKv">K, width of a head, 1 or more.</param>
     /// <param name="causal">Query q sees keys 0 to q. As with a bias, each example then has as many keys as queries.</param>
+    /// <param name="compute">Precision of the products' operands, on the CPU; null: what the device is set to (<see cref="ComputeDevice.Compute"/>).</param>
     /// <exception cref="ArgumentException">A tensor has another type, size or device, or the examples do not fit.</exception>
     /// <exception cref="NotSupportedException">The device has no kernel for this op.</exception>
-    public static void Forward(ComputeDevice device, Tensor q, Tensor k, Tensor v, DistanceBias bias, Tensor context, ReadOnlySpan<int> queryOffsets, ReadOnlySpan<int> keyOffsets, int H, int dKv, bool causal)
+    public static void Forward(ComputeDevice device, Tensor q, Tensor k, Tensor v, DistanceBias bias, Tensor context, ReadOnlySpan<int> queryOffsets, ReadOnlySpan<int> keyOffsets, int H, int dKv, bool causal, ComputeType? compute = null)
     {
         const string Op = "PackedAttention.Forward";
         Check(Op, device, q, k, v, bias, queryOffsets, keyOffsets, H, dKv, causal);
@@ -47,9 +49,9 @@ public static partial class PackedAttention
         using OpScope trace = OpTrace.Enter(Op, queryOffsets, keyOffsets, (long)H * dKv, causal);
         switch (device)
         {
-            case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, context, default, default, default, H, dKv, causal), queryOffsets, keyOffsets); break;
+            case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, context, default, default, default, H, dKv, causal, compute ?? device.Compute), queryOffsets, keyOffsets); break;
 #if ILGPU
-            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, new Operands(q, k, v, bias, context, default, default, default, H, dKv, causal), queryOffsets, keyOffsets); break;
+            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, new Operands(q, k, v, bias, context, default, default, default, H, dKv, causal, compute ?? device.Compute), queryOffsets, keyOffsets); break;
 #endif
             default: throw Require.NoKernel(Op, device);
         }
@@ -84,9 +86,9 @@ public static partial class PackedAttention
         using OpScope trace = OpTrace.Enter(Op, queryOffsets, keyOffsets, (long)H * dKv, causal);
         switch (device)
         {
-            case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, dcontext, dq, dk, dv, H, dKv, causal), queryOffsets, keyOffsets); break;
+            case CpuDevice cpu: Cpu.Run(cpu, new Operands(q, k, v, bias, dcontext, dq, dk, dv, H, dKv, causal, device.Compute), queryOffsets, keyOffsets); break;
 #if ILGPU
-            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, new Operands(q, k, v, bias, dcontext, dq, dk, dv, H, dKv, causal), queryOffsets, keyOffsets); break;
+            case IlgpuDevice gpu: Ilgpu.Run(Op, gpu, new Operands(q, k, v, bias, dcontext, dq, dk, dv, H, dKv, causal, device.Compute), queryOffsets, keyOffsets); break;
 #endif
             default: throw Require.NoKernel(Op, device);
         }
@@ -122,5 +124,5 @@ public static partial class PackedAttention
     }
 
     /// <summary>What a device works on, validated; <see cref="Context"/> is dcontext where dk is given, which is what makes it a backward pass.</summary>
-    internal readonly record struct Operands(Tensor Q, Tensor K, Tensor V, DistanceBias Bias, Tensor Context, Tensor Dq, Tensor Dk, Tensor Dv, int Heads, int Width, bool Causal);
+    internal readonly record struct Operands(Tensor Q, Tensor K, Tensor V, DistanceBias Bias, Tensor Context, Tensor Dq, Tensor Dk, Tensor Dv, int Heads, int Width, bool Causal, ComputeType Compute = ComputeType.F32);
 }

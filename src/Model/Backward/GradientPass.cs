@@ -34,7 +34,7 @@ public sealed record GradientOptions
     /// <summary>ONNX Runtime in the device's memory; null: found for the device.</summary>
     internal RuntimePlace? Place { get; init; }
 
-    /// <summary>Waits for the device between the two passes, so that each one's seconds are its own; otherwise nothing waits before the losses are read. No matter on the CPU.</summary>
+    /// <summary>Waits for the device between the two passes, so that each one's seconds are its own, and takes no lanes; otherwise nothing waits before the losses are read.</summary>
     public bool TimesPasses { get; init; }
 
     /// <summary>Label smoothing and z-loss.</summary>
@@ -65,6 +65,7 @@ public sealed unsafe class GradientPass : IDisposable
     private readonly StagedBuffer _losses;
     private readonly GrowingBuffer _ddecoder;
     private readonly GrowingBuffer _dencoder;
+    private readonly GradientLanes? _lanes;
 
     /// <summary>Finds the weights; takes no memory yet but for resident ones.</summary>
     /// <param name="checkpoint">The model's weights; outlives this object.</param>
@@ -131,6 +132,7 @@ public sealed unsafe class GradientPass : IDisposable
         _losses = new StagedBuffer(_device, DType.F64, "token losses");
         _ddecoder = new GrowingBuffer(_device, DType.F32, "decoder gradient");
         _dencoder = new GrowingBuffer(_device, DType.F32, "encoder gradient");
+        _lanes = GradientLanes.TryCreate(_device, checkpoint, options);
     }
 
     /// <summary>Seconds of the last pass up to the decoder's last block.</summary>
@@ -149,7 +151,7 @@ public sealed unsafe class GradientPass : IDisposable
     public long WeightBytes => _layers.Weights.CopiedBytes;
 
     /// <summary>Bytes of activations, gradients and scratch held.</summary>
-    public long Bytes => _forward.Bytes + _layers.Scratch.Bytes + _ddecoder.Bytes + _dencoder.Bytes;
+    public long Bytes => _forward.Bytes + _layers.Scratch.Bytes + _ddecoder.Bytes + _dencoder.Bytes + (_lanes?.Bytes ?? 0);
 
     /// <summary>f32 [SourceRows, d_model]: the gradient of every input position of the last batch, example after example. Valid until the next pass.</summary>
     public Tensor InputGradient { get; private set; }
@@ -212,6 +214,7 @@ public sealed unsafe class GradientPass : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _lanes?.Dispose();
         _forward.Dispose();
         _ownPasses?.Dispose();
         _tokenWeights.Dispose();
@@ -235,7 +238,10 @@ public sealed unsafe class GradientPass : IDisposable
         _checkpoint.RequireUnchanged();
         long begin = Stopwatch.GetTimestamp();
         _inputs.Set(batch, prompts);
-        forward.Run(batch, prompts, _inputs);
+        // In lanes a pass has no seconds of its own: all of them count as the second's.
+        GradientLanes? lanes = visit is null && ReferenceEquals(forward, _forward) && _lanes is { } all && all.Suit(_inputs) ? all : null;
+        if (lanes is null)
+            forward.Run(batch, prompts, _inputs);
         if (_options.TimesPasses)
             _device.Synchronize();
         ForwardSeconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
@@ -243,7 +249,7 @@ public sealed unsafe class GradientPass : IDisposable
         begin = Stopwatch.GetTimestamp();
         int d = _model.Config.DModel, rows = _inputs.Targets.Rows;
         bool wanted = !dprompts.IsEmpty || visit is not null;
-        Tensor ddecoder = wanted ? _ddecoder.Take((long)rows * d) : default;
+        Tensor ddecoder = wanted && lanes is null ? _ddecoder.Take((long)rows * d) : default;
         var weight = new Span<double>((double*)_tokenWeights.Take(rows), rows);
         _losses.Take(rows);
         for (int b = 0; b < batch.Count; b++)
@@ -252,12 +258,18 @@ public sealed unsafe class GradientPass : IDisposable
                 throw new ArgumentException($"GradientPass: example {b} is in group {groups[b]}, expected 0 to {tokenWeights.Length - 1}.", nameof(groups));
             weight.Slice(_inputs.Targets.Offset(b), _inputs.Targets.Length(b)).Fill(tokenWeights[groups[b]]);
         }
-        _head.Run(forward.Decoder.Last, _inputs.Labels, _tokenWeights.Send(), _losses.Tensor, ddecoder, rows, _options.Loss);
+        Tensor dencoder = wanted ? _dencoder.Take((long)_inputs.Sources.Rows * d) : default;
+        if (lanes is null)
+            _head.Run(forward.Decoder.Last, _inputs.Labels, _tokenWeights.Send(), _losses.Tensor, ddecoder, rows, _options.Loss);
+        else
+            lanes.Run(_inputs, prompts, _tokenWeights.Send(), _losses.Tensor, dencoder);
         if (wanted)
         {
-            Tensor dencoder = _dencoder.Take((long)_inputs.Sources.Rows * d);
-            visit?.Invoke("lm_head", ddecoder);
-            _backward.Run(forward.Decoder, _inputs.Targets, forward.Encoder, _inputs.Sources, forward.EncoderOutput, ddecoder, dencoder, visit);
+            if (lanes is null)
+            {
+                visit?.Invoke("lm_head", ddecoder);
+                _backward.Run(forward.Decoder, _inputs.Targets, forward.Encoder, _inputs.Sources, forward.EncoderOutput, ddecoder, dencoder, visit);
+            }
             InputGradient = dencoder;
             if (!dprompts.IsEmpty && prompts is { Rows: > 0 })
                 PromptGather.BackwardPackedAccumulate(_device, _inputs.Places, dencoder, dprompts, prompts.Rows, _inputs.PlaceCount, _inputs.Sources.Rows, d);

@@ -42,7 +42,7 @@ internal sealed class LossHead(T5Layers layers) : IDisposable
         RmsNorm.Forward(device, x, layers.DecoderNorm, r, n, rows, d, layers.Config.LayerNormEpsilon);
         int blocks = layers.Encoder.Length + layers.Decoder.Length;
         layers.Enter(blocks, dx.IsEmpty ? -1 : blocks - 1);
-        int most = (int)Math.Clamp(LossChunk.Bytes / (sizeof(float) * (long)v), 1, rows);
+        int most = Chunk(rows);
         for (int first = 0; first < rows; first += most)
         {
             int count = Math.Min(most, rows - first);
@@ -61,5 +61,11 @@ internal sealed class LossHead(T5Layers layers) : IDisposable
             RmsNorm.Backward(device, x, layers.DecoderNorm, r, dx, dx, rows, d);
     }
 
+    /// <summary>Takes memory for so many rows before they come.</summary>
+    public void Reserve(int rows) => _logits.Take((long)Chunk(rows) * layers.Config.VocabSize);
+
     public void Dispose() => _logits.Dispose();
+
+    // Rows whose logits exist together.
+    private int Chunk(int rows) => (int)Math.Clamp(LossChunk.Bytes / (sizeof(float) * (long)layers.Config.VocabSize), 1, rows);
 }

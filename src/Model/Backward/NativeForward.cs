@@ -46,7 +46,10 @@ internal sealed class NativeForward : ITapedForward
 
     public long Bytes => _encoderMemory.Bytes + _decoderMemory.Bytes + _output.Bytes;
 
-    public void Run(T5Batch batch, PromptTable? prompts, PackedInputs inputs)
+    public void Run(T5Batch batch, PromptTable? prompts, PackedInputs inputs) => Run(prompts, inputs);
+
+    /// <summary>The same, of inputs that are no batch of their own.</summary>
+    public void Run(PromptTable? prompts, PackedInputs inputs)
     {
         T5Config config = _layers.Config;
         RaggedRows sources = inputs.Sources, targets = inputs.Targets;
@@ -67,6 +70,14 @@ internal sealed class NativeForward : ITapedForward
             x = _decoderMemory.Output(i, 2);
             _layers.Decoder[i].Ff.Forward(z, x, targets.Rows, Decoder[i, 2]);
         }
+    }
+
+    /// <summary>Takes memory for so many rows before they come.</summary>
+    public void Reserve(int sources, int targets)
+    {
+        _encoderMemory.Lay(_activations, sources, sources);
+        _decoderMemory.Lay(_activations, targets, sources);
+        _output.Take((long)sources * _layers.Config.DModel);
     }
 
     /// <summary>Embeddings and encoder; no more than the batch's sources need be set.</summary>

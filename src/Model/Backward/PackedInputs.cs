@@ -79,6 +79,54 @@ internal sealed unsafe class PackedInputs(ComputeDevice device, T5Config config)
         Places = _places.Send();
     }
 
+    /// <summary>Takes some neighbouring examples of a batch that another CPU device holds: its ids and labels as they lie there.</summary>
+    /// <param name="whole">The batch; not changed while this part of it is in use.</param>
+    /// <param name="first">First example.</param>
+    /// <param name="count">1 or more.</param>
+    public void SetPart(PackedInputs whole, int first, int count)
+    {
+        if (_lengths.Length < count)
+            _lengths = new int[count];
+        SetPart(Sources, whole.Sources, first, count);
+        SetPart(Targets, whole.Targets, first, count);
+        int source = whole.Sources.Offset(first), target = whole.Targets.Offset(first);
+        Ids = whole.Ids.Slice(source, Sources.Rows) with { Device = device };
+        TargetIds = whole.TargetIds.Slice(target, Targets.Rows) with { Device = device };
+        Labels = whole.Labels.Slice(target, Targets.Rows) with { Device = device };
+
+        // Stretches lie in the order of their examples; the rows are counted from the part's first.
+        var all = new ReadOnlySpan<int>((int*)whole.Places.Address, whole.PlaceCount * PromptGather.PlaceWidth);
+        int begin = 0;
+        while (begin < all.Length && all[begin + 2] < source)
+            begin += PromptGather.PlaceWidth;
+        int end = begin;
+        while (end < all.Length && all[end + 2] < source + Sources.Rows)
+            end += PromptGather.PlaceWidth;
+        PlaceCount = (end - begin) / PromptGather.PlaceWidth;
+        var own = new Span<int>((int*)_places.Take(Math.Max(1, end - begin)), end - begin);
+        all[begin..end].CopyTo(own);
+        for (int i = 2; i < own.Length; i += PromptGather.PlaceWidth)
+            own[i] -= source;
+        Places = _places.Tensor.Slice(0, own.Length);
+    }
+
+    /// <summary>Takes memory for parts of so many examples and stretches before they come.</summary>
+    public void Reserve(int examples, int places)
+    {
+        if (_lengths.Length < examples)
+            _lengths = new int[examples];
+        Sources.Reserve(examples);
+        Targets.Reserve(examples);
+        _places.Take(Math.Max(1, places) * (long)PromptGather.PlaceWidth);
+    }
+
+    private void SetPart(RaggedRows rows, RaggedRows whole, int first, int count)
+    {
+        for (int i = 0; i < count; i++)
+            _lengths[i] = whole.Length(first + i);
+        rows.Set(_lengths.AsSpan(0, count));
+    }
+
     public void Dispose()
     {
         _ids.Dispose();

@@ -26,6 +26,14 @@ internal sealed class RaggedRows
     /// <param name="example">0 to <see cref="Examples"/> - 1.</param>
     public int Length(int example) => _offsets[example + 1] - _offsets[example];
 
+    /// <summary>Takes memory for so many examples before they come.</summary>
+    /// <param name="examples">1 or more.</param>
+    public void Reserve(int examples)
+    {
+        if (_offsets.Length <= examples)
+            _offsets = new int[examples + 1];
+    }
+
     /// <summary>Lays out a batch.</summary>
     /// <param name="lengths">Rows of each example, 1 or more.</param>
     public void Set(ReadOnlySpan<int> lengths)

@@ -75,7 +75,7 @@ internal sealed class T5LayerAttention
         Projections(x, rows.Rows, memory, memoryRows.Rows, keep, out Tensor q, out Tensor k, out Tensor v);
         // Where nothing keeps the queries there, the context takes their place.
         Tensor context = SublayerTape.IsWritten(keep.Query) ? _scratch.Take(Slot.Context, q.Elements) : q;
-        PackedAttention.Forward(device, q, k, v, Bias(bias, rows), context, rows.Offsets, memoryRows.Offsets, _config.NumHeads, _config.DKv, _kind == AttentionKind.DecoderSelf);
+        PackedAttention.Forward(device, q, k, v, Bias(bias, rows), context, rows.Offsets, memoryRows.Offsets, _config.NumHeads, _config.DKv, _kind == AttentionKind.DecoderSelf, _scratch.Compute);
         Leave(context, x, y, rows.Rows);
     }
 

@@ -15,6 +15,7 @@ public sealed class HtmlPage
     private const string Dark = "--bg:#14181d;--fg:#e3e8ee;--soft:#9aa5b1;--line:#343c46;--card:#1c2229;--accent:#6cb2f0;--warn:#f3c078;--warnbg:#33270f;--good:#8fdcb0;--goodbg:#12301f;"
         + "--c0:#6cb2f0;--c1:#f29a5a;--c2:#5fcf95;--c3:#cf94e6;--c4:#e0bb4e;--c5:#f2789a;--c6:#6fc6d1;--c7:#a8b0bd;--on:#10151a";
 
+    // Print opens what is folded away, but for long lists, which the files beside the report have.
     private const string Layout = """
         *{box-sizing:border-box}
         body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -58,7 +59,22 @@ public sealed class HtmlPage
         .reference{stroke:var(--fg);stroke-width:1;stroke-dasharray:5 4}
         .heat{fill:var(--c0)}
         .none{fill:none;stroke:var(--line);stroke-width:.7}
-        @media print{main{max-width:none;padding:0}h2{break-after:avoid}.scroll{overflow:visible;border:0}table{font-size:7.5pt}th,td{padding:.2em .45em}th:first-child,td:first-child{position:static}tr{break-inside:avoid}.figures{grid-template-columns:1fr 1fr}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+        @media print{
+          main{max-width:none;padding:0}
+          h2,h3,summary,h2+p{break-after:avoid}
+          p,.note{max-width:none;orphans:3;widows:3}
+          .tiles{grid-template-columns:repeat(auto-fit,minmax(108px,1fr))}
+          .tile,.note,tr{break-inside:avoid}
+          .scroll{overflow:visible;border:0}
+          .scroll:not(:has(tr:nth-child(14))){break-inside:avoid}
+          table{font-size:7pt}
+          th,td{padding:.2em .4em;border-bottom:.5pt solid var(--line)}
+          th{white-space:normal;vertical-align:bottom}
+          th:first-child,td:first-child{position:static;background:none}
+          .figures{grid-template-columns:1fr 1fr}
+          details:not(:has(tr:nth-child(60)))::details-content{content-visibility:visible;block-size:auto}
+          *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
+        }
         """;
 
     private readonly MarkupWriter _body = new();

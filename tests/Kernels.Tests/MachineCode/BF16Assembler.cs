@@ -9,7 +9,7 @@ using static Iced.Intel.AssemblerRegisters;
 namespace IptNative.Kernels.Tests.MachineCode;
 
 /// <summary>
-/// A strip of up to 12 (or 4) rows of A times panels of 32 (or 16) columns of B, added into float32 accumulators by VDPBF16PS.
+/// Strips of up to 12 (or 4) rows of A times panels of 32 (or 16) columns of B, added into float32 accumulators by VDPBF16PS.
 /// System V call, one pointer to a <see cref="TileCall"/> in rdi; only registers that the callee may destroy, no stack, vzeroupper before it returns.
 /// </summary>
 internal static class BF16Assembler
@@ -78,10 +78,11 @@ internal static class BF16Assembler
     {
         int vectors = columns / 16;
         var c = new Assembler(64);
-        Label panel = c.CreateLabel(), masked = c.CreateLabel(), pair = c.CreateLabel(), add = c.CreateLabel(), next = c.CreateLabel();
+        Label strip = c.CreateLabel(), done = c.CreateLabel(), panel = c.CreateLabel(), masked = c.CreateLabel(), pair = c.CreateLabel(), add = c.CreateLabel(), next = c.CreateLabel();
         AssemblerRegister64 call = rdi, a = rax, b = rsi, tile = rdx, panels = rcx, stepC = r8, pairs = r9, left = r10, ahead = r11;
 
         c.endbr64();
+        c.Label(ref strip);
         c.mov(b, __qword_ptr[call + TileCall.OffsetB]);
         c.mov(tile, __qword_ptr[call + TileCall.OffsetC]);
         c.mov(panels, __qword_ptr[call + TileCall.OffsetPanels]);
@@ -145,6 +146,14 @@ internal static class BF16Assembler
         c.add(ahead, __qword_ptr[call + TileCall.OffsetStepAhead]);
         c.dec(panels);
         c.jne(panel);
+        // The next strip of A and of C, with the same panels.
+        c.dec(__qword_ptr[call + TileCall.OffsetStrips]);
+        c.je(done);
+        c.add(__qword_ptr[call + TileCall.OffsetA], BF16Tile.StripStep * rows);
+        c.imul(stepC, stepC, rows);
+        c.add(__qword_ptr[call + TileCall.OffsetC], stepC);
+        c.jmp(strip);
+        c.Label(ref done);
         c.vzeroupper();
         c.ret();
         return c;

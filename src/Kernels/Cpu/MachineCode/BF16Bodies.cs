@@ -95,35 +95,24 @@ internal readonly unsafe struct BF16Problem<TA, TB>(CpuDevice cpu, in GemmArgs a
         {
             bool edge = rows - i < BF16Tile.Rows;
             int height = edge ? BF16Tile.EdgeRows : BF16Tile.Rows;
-            call.A = a + (long)i * (BF16Tile.StripStep / sizeof(uint));
+            uint* strip = a + (long)i * (BF16Tile.StripStep / sizeof(uint));
             call.Rows = Math.Min(height, rows - i);
             int fetched = 0;
             for (int j = 0; j < wide; j += atOnce)
             {
                 bool fetches = ahead != null && fetched < kc * _aSize;
-                call.Ahead = fetches ? ahead + fetched : (byte*)call.A;
+                call.Ahead = fetches ? ahead + fetched : (byte*)strip;
                 call.StepAhead = fetches ? _stepA * _aSize : 0;
                 fetched += pairs * sizeof(uint);
                 int part = Math.Min(atOnce, wide - j);
-                Run(edge, false, &call, b + (long)j * pairs, c + i * _stepC + j, GemmBlocking.Pieces(part, BF16Tile.Columns), part % BF16Tile.Columns);
+                _kernels.Run(edge, false, &call, strip, b + (long)j * pairs, c + i * _stepC + j, 1, GemmBlocking.Pieces(part, BF16Tile.Columns), part % BF16Tile.Columns);
             }
-            call.Ahead = (byte*)call.A;
+            call.Ahead = (byte*)strip;
             call.StepAhead = 0;
             if (narrow > 0)
-                Run(edge, true, &call, b + (long)wide * pairs, c + i * _stepC + wide, 1, narrow);
+                _kernels.Run(edge, true, &call, strip, b + (long)wide * pairs, c + i * _stepC + wide, 1, 1, narrow);
             i += height;
         }
-    }
-
-    // A last panel of 0 columns is a whole one.
-    private void Run(bool edgeRows, bool edgeColumns, TileCall* call, uint* b, float* c, int panels, int last)
-    {
-        call->B = b;
-        call->C = c;
-        call->Panels = panels;
-        call->MaskX = BF16Gemm.Mask(last == 0 ? 16 : last);
-        call->MaskY = BF16Gemm.Mask(last == 0 ? 16 : last - 16);
-        _kernels.Run(edgeRows, edgeColumns, call);
     }
 
     private long Offset(BatchStride stride, int batch) => batch / _inner * stride.Outer + batch % _inner * stride.Inner;

@@ -49,9 +49,27 @@ internal sealed unsafe class BF16Kernels : IDisposable
     {
         private readonly nint _whole = address + offsets[0], _wholeNarrow = address + offsets[1], _edge = address + offsets[2], _edgeNarrow = address + offsets[3];
 
-        /// <summary>Runs a tile over its panels. A normal call out of managed code, so that the collector need not wait for it.</summary>
-        public void Run(bool edgeRows, bool edgeColumns, TileCall* call)
+        /// <summary>Runs a tile over strips and panels. A normal call out of managed code, so that the collector need not wait for it.</summary>
+        /// <param name="edgeRows">The low tile.</param>
+        /// <param name="edgeColumns">The narrow tile.</param>
+        /// <param name="call">What is the same for several calls: steps, pairs, rows, alpha, accumulate and what is fetched ahead.</param>
+        /// <param name="a">First strip.</param>
+        /// <param name="b">First panel.</param>
+        /// <param name="c">First element of C.</param>
+        /// <param name="strips">Strips one below the other, each of the call's rows.</param>
+        /// <param name="panels">Panels.</param>
+        /// <param name="last">Columns of the last panel; 0: a whole one.</param>
+        public void Run(bool edgeRows, bool edgeColumns, TileCall* call, uint* a, uint* b, float* c, int strips, int panels, int last)
         {
+            call->A = a;
+            call->B = b;
+            call->C = c;
+            call->Strips = strips;
+            call->Panels = panels;
+            call->MaskX = BF16Gemm.Mask(last == 0 ? 16 : last);
+            call->MaskY = BF16Gemm.Mask(last == 0 ? 16 : last - 16);
+            if (call->Ahead == null)
+                call->Ahead = (byte*)a;
             nint entry = edgeRows ? edgeColumns ? _edgeNarrow : _edge : edgeColumns ? _wholeNarrow : _whole;
             ((delegate* unmanaged<TileCall*, void>)entry)(call);
         }

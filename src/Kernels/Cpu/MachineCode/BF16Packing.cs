@@ -43,17 +43,18 @@ internal static unsafe class BF16Packing
                         to[r + p * stepP] = Pair(source, i0 + r, k0 + 2 * p, 0, 1, 2 * p + 1 < kc);
                 }
             }
-            for (; i + 4 <= count; i += 4)
+            // The last four may be fewer: a row stands in for those that do not exist, and what it leaves there is nobody's.
+            for (; i < count; i += 4)
             {
+                long r0 = i0 + i, r1 = i0 + Math.Min(i + 1, count - 1), r2 = i0 + Math.Min(i + 2, count - 1), r3 = i0 + Math.Min(i + 3, count - 1);
                 for (int p = 0; p < vectors; p += 16)
                 {
                     Packing.StoreTransposed(
-                        Along(source, i0 + i, k0 + 2 * p), Along(source, i0 + i + 1, k0 + 2 * p), Along(source, i0 + i + 2, k0 + 2 * p), Along(source, i0 + i + 3, k0 + 2 * p),
-                        (float*)(to + i + p * stepP), stepP);
+                        Along(source, r0, k0 + 2 * p), Along(source, r1, k0 + 2 * p), Along(source, r2, k0 + 2 * p), Along(source, r3, k0 + 2 * p), (float*)(to + i + p * stepP), stepP);
                 }
                 for (int p = vectors; p < pairs; p++)
                 {
-                    for (int r = i; r < i + 4; r++)
+                    for (int r = i; r < Math.Min(i + 4, count); r++)
                         to[r + p * stepP] = Pair(source, i0 + r, k0 + 2 * p, 0, 1, 2 * p + 1 < kc);
                 }
             }
@@ -86,7 +87,7 @@ internal static unsafe class BF16Packing
     /// <param name="count">How many columns.</param>
     /// <param name="kc">How many k.</param>
     /// <param name="to">The packed block.</param>
-    /// <param name="stepI">Words from column to column.</param>
+    /// <param name="stepI">Words from column to column; four more than the pairs at least, where those lie along it.</param>
     /// <param name="stepP">Words from pair to pair; 1: the block is a transpose.</param>
     [MethodImpl(Jit.Loop)]
     public static void AcrossRows<TSource>(TSource source, long k0, long i0, int count, int kc, uint* to, long stepI, long stepP)
@@ -120,6 +121,23 @@ internal static unsafe class BF16Packing
                         to[q + i * stepI] = Pair(source, k0 + 2 * q, i0 + i, 1, 0, true);
                 }
             }
+        }
+        if (stepP == 1 && p < pairs)
+        {
+            // Fewer than four whole pairs are left, and perhaps a half one: zeros stand in for the others, in the spare words that end each row.
+            for (int i = 0; i < vectors; i += 16)
+            {
+                Packing.StoreTransposed(
+                    AcrossUpTo(source, k0 + 2 * p, i0 + i, kc - 2 * p), AcrossUpTo(source, k0 + 2 * p + 2, i0 + i, kc - 2 * p - 2),
+                    AcrossUpTo(source, k0 + 2 * p + 4, i0 + i, kc - 2 * p - 4),
+                    AcrossUpTo(source, k0 + 2 * p + 6, i0 + i, kc - 2 * p - 6), (float*)(to + p + i * stepI), stepI);
+            }
+            for (int i = vectors; i < count; i++)
+            {
+                for (int q = p; q < pairs; q++)
+                    to[q + i * stepI] = Pair(source, k0 + 2 * q, i0 + i, 1, 0, q < whole);
+            }
+            return;
         }
         for (; p < pairs; p++)
         {
@@ -160,6 +178,13 @@ internal static unsafe class BF16Packing
             return ((first.AsUInt32() >> 16) | second.AsUInt32()).AsSingle();
         return ((BF16Bits.RoundUpper(first) >> 16) | (BF16Bits.RoundUpper(second) & Vector512.Create(0xFFFF_0000u))).AsSingle();
     }
+
+    // The same where only so many rows are left, 0 or fewer: none.
+    private static Vector512<float> AcrossUpTo<TSource>(TSource source, long row, long column, int left)
+        where TSource : unmanaged, IPackSource<TSource> =>
+        left >= 2 ? Across(source, row, column)
+        : left == 1 ? (BF16Bits.RoundUpper(Sixteen(source, row, column)) >> 16).AsSingle()
+        : Vector512<float>.Zero;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> Sixteen<TSource>(TSource source, long row, long column)

@@ -25,12 +25,12 @@ internal static class BF16Tile
     public const int StripStep = Kc * 2 + 64;
 }
 
-/// <summary>The argument block. The machine code reads these offsets.</summary>
+/// <summary>The argument block. The machine code reads these offsets; where there are several strips it counts them down and moves A and C on.</summary>
 [StructLayout(LayoutKind.Explicit, Size = 96)]
 internal unsafe struct TileCall
 {
     public const int OffsetA = 0, OffsetB = 8, OffsetC = 16, OffsetStepC = 24, OffsetPairs = 32, OffsetPanels = 40, OffsetRows = 48;
-    public const int OffsetMaskX = 56, OffsetMaskY = 60, OffsetAlpha = 64, OffsetAccumulate = 68, OffsetAhead = 72, OffsetStepAhead = 80;
+    public const int OffsetMaskX = 56, OffsetMaskY = 60, OffsetAlpha = 64, OffsetAccumulate = 68, OffsetAhead = 72, OffsetStepAhead = 80, OffsetStrips = 88;
 
     /// <summary>First row of the packed strip; a row of k pairs every <see cref="BF16Tile.StripStep"/> bytes. All rows of the tile are read.</summary>
     [FieldOffset(OffsetA)]
@@ -56,7 +56,7 @@ internal unsafe struct TileCall
     [FieldOffset(OffsetPanels)]
     public long Panels;
 
-    /// <summary>Rows of C that exist, 1 to the tile's.</summary>
+    /// <summary>Rows of C that exist in each strip, 1 to the tile's; more than one strip has them all.</summary>
     [FieldOffset(OffsetRows)]
     public long Rows;
 
@@ -83,4 +83,8 @@ internal unsafe struct TileCall
     /// <summary>Bytes from what is fetched during one panel to what is fetched during the next.</summary>
     [FieldOffset(OffsetStepAhead)]
     public long StepAhead;
+
+    /// <summary>Strips of A, 1 or more; the next follows the tile's rows immediately, and so does its C.</summary>
+    [FieldOffset(OffsetStrips)]
+    public long Strips;
 }
