@@ -24,7 +24,7 @@ esac
 program=${IPTNATIVE:-}
 if [ -n "$program" ]; then
     if [ ! -x "$program" ]; then
-        echo "gpu-acceptance: IPTNATIVE is '$program', found no program there, expected a self-contained publish: dotnet publish src/Cli -c Release -r linux-x64 --self-contained" >&2
+        echo "gpu-acceptance: IPTNATIVE is '$program', found no program there, expected a self-contained publish: dotnet publish src/Cli -c Release -r linux-x64 --self-contained -o publish" >&2
         exit 2
     fi
     program=$(cd "$(dirname "$program")" && pwd)/$(basename "$program")
@@ -41,7 +41,7 @@ device=${IPTNATIVE_DEVICE:-cuda:0}
 if [ -z "$program" ]; then
     program=./iptnative
     if ! command -v dotnet >/dev/null; then
-        echo "gpu-acceptance: found neither the .NET SDK nor a program in IPTNATIVE, expected one of them. Install the .NET SDK 10, or make a publish elsewhere (dotnet publish src/Cli -c Release -r linux-x64 --self-contained) and name it: IPTNATIVE=publish/iptnative tools/gpu-acceptance.sh" >&2
+        echo "gpu-acceptance: found neither the .NET SDK nor a program in IPTNATIVE, expected one of them. Install the .NET SDK 10, or make a publish elsewhere (dotnet publish src/Cli -c Release -r linux-x64 --self-contained -o publish) and name it: IPTNATIVE=publish/iptnative tools/gpu-acceptance.sh" >&2
         exit 2
     fi
 fi

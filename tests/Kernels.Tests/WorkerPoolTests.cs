@@ -67,6 +67,22 @@ public sealed unsafe class WorkerPoolTests
         static string Allowed() => File.ReadLines("/proc/thread-self/status").Single(l => l.StartsWith("Cpus_allowed_list:", StringComparison.Ordinal)).Split(':')[1].Trim();
     });
 
+    [Fact]
+    public void LongTurnsTakeNothingElseFromAThread() => Within(() =>
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "other systems have no such thing");
+        string before = Place();
+        ThreadPlace.TakeLongTurns();
+        Assert.Equal(before, Place());
+
+        // Nice value, real-time priority and policy: fields 19, 40 and 41, counted from the process's number, which its name follows.
+        static string Place()
+        {
+            string[] fields = File.ReadAllText("/proc/thread-self/stat").Split(") ")[1].Split(' ');
+            return $"{fields[19 - 3]} {fields[40 - 3]} {fields[41 - 3]}";
+        }
+    });
+
     [Theory]
     [InlineData(2)]
     [InlineData(5)]

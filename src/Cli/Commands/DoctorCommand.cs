@@ -145,7 +145,7 @@ internal static class DoctorCommand
             var info = OnnxRuntimeInfo.Query();
             bool cuda = info.Providers.Any(p => p.StartsWith("CUDA", StringComparison.Ordinal));
             return new("ONNX Runtime", $"{info.Version}, {source}; providers: {string.Join(", ", info.Providers)}",
-                cuda ? "" : "No CUDA provider inside: forward runs on the CPU.");
+                cuda ? "" : "No CUDA provider inside: its passes run on the CPU, unless a library of one is found (CUDA provider).");
         }
         catch (Exception e) when (e is DllNotFoundException or TypeInitializationException)
         {

@@ -77,10 +77,17 @@ internal static unsafe class Panels
             int height = edgeRows ? TKernel.EdgeRows : TKernel.Rows;
             int valid = Math.Min(height, rows - i);
             float* panel = a + (long)i * packed + (long)first * height;
-            if (edgeRows && rows - i >= 2 * height && columns == width && !edgeColumns && TKernel.TryTwoEdges(kc, panel, panel + (long)height * packed, b, c + i * ldc, ldc, alpha, accumulate))
+            if (edgeRows && rows - i > height && columns == width && !edgeColumns)
             {
-                i += 2 * height;
-                continue;
+                bool sticksOut = rows - i < 2 * height;
+                float* to = sticksOut ? whole : c + i * ldc;
+                if (TKernel.TryTwoEdges(kc, panel, panel + (long)height * packed, b, to, sticksOut ? width : ldc, alpha, accumulate && !sticksOut))
+                {
+                    for (int r = i; sticksOut && r < rows; r++)
+                        CopyRow(whole + (r - i) * width, c + r * ldc, columns, accumulate);
+                    i += 2 * height;
+                    continue;
+                }
             }
             if (valid == height && columns == width)
             {

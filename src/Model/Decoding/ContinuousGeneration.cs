@@ -33,7 +33,8 @@ public sealed class ContinuousGeneration : IDisposable
     private readonly BlockWeights _weights;
     private readonly T5Layers _layers;
     private readonly PackedInputs _inputs;
-    private readonly NativeForward _encoder;
+    private readonly NativeForward? _encoder;
+    private readonly PackedEncoder? _packedEncoder;
     private readonly NativeSteps _steps;
     private readonly SlotDecoder _decoder;
     private TokenSampler? _sampler;
@@ -42,10 +43,11 @@ public sealed class ContinuousGeneration : IDisposable
     /// <summary>Finds the weights.</summary>
     /// <param name="checkpoint">The frozen model's weights; outlives this object.</param>
     /// <param name="device">Does the work, in its own precision; outlives this object.</param>
+    /// <param name="shared">Packed copies that several of these read; outlives them. Null: copies of its own.</param>
     /// <exception cref="ArgumentException">The configuration's position buckets are impossible.</exception>
     /// <exception cref="InsufficientMemoryException">The device has no room for the weights.</exception>
     /// <exception cref="InvalidDataException">A weight cannot be read.</exception>
-    public ContinuousGeneration(Checkpoint checkpoint, ComputeDevice device)
+    public ContinuousGeneration(Checkpoint checkpoint, ComputeDevice device, PackedWeights? shared = null)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
         ArgumentNullException.ThrowIfNull(device);
@@ -54,8 +56,11 @@ public sealed class ContinuousGeneration : IDisposable
         _weights = new BlockWeights(device, checkpoint);
         _layers = new T5Layers(_weights);
         _inputs = new PackedInputs(device, _config);
-        _encoder = new NativeForward(_layers, null);
-        _steps = new NativeSteps(_layers, device.Compute);
+        if (PackedEncoder.Suits(_layers, device.Compute))
+            _packedEncoder = new PackedEncoder(_layers, device.Compute, shared);
+        else
+            _encoder = new NativeForward(_layers, null);
+        _steps = new NativeSteps(_layers, device.Compute, shared);
         _decoder = new SlotDecoder(_steps);
     }
 
@@ -79,8 +84,7 @@ public sealed class ContinuousGeneration : IDisposable
         // The rows of one request share their text's row until the first step, as their first tokens come from the same logits.
         int first = _decoder.Rows;
         _inputs.SetSources(batch, prompts);
-        _encoder.EncodeBatch(prompts, _inputs);
-        _decoder.Join(_encoder.EncoderOutput, _inputs.Sources);
+        _decoder.Join(Encode(prompts), _inputs.Sources);
         for (int i = 0; i < requests.Count; i++)
         {
             for (int sample = 0; sample < requests[i].Options.NumReturnSequences; sample++)
@@ -130,10 +134,19 @@ public sealed class ContinuousGeneration : IDisposable
     {
         _decoder.Dispose();
         _steps.Dispose();
-        _encoder.Dispose();
+        _encoder?.Dispose();
+        _packedEncoder?.Dispose();
         _inputs.Dispose();
         _layers.Dispose();
         _weights.Dispose();
+    }
+
+    private Tensor Encode(PromptTable? prompts)
+    {
+        if (_packedEncoder is not null)
+            return _packedEncoder.Encode(prompts, _inputs);
+        _encoder!.EncodeBatch(prompts, _inputs); // one of the two is there
+        return _encoder.EncoderOutput;
     }
 
     private void DropUnwanted()

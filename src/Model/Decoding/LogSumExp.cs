@@ -51,14 +51,30 @@ internal static class LogSumExp
     public static double Max(ReadOnlySpan<float> logits, int row, int step, out float max)
     {
         ReadOnlySpan<Vector<float>> vectors = MemoryMarshal.Cast<float, Vector<float>>(logits);
-        var lanes = new Vector<float>(float.NegativeInfinity);
+        // Four chains: one would wait for each comparison.
+        Vector<float> lanes = new(float.NegativeInfinity), lanes1 = lanes, lanes2 = lanes, lanes3 = lanes;
         // All bits set where every number of the lane equalled itself.
-        Vector<int> numbers = Vector<int>.AllBitsSet;
-        foreach (Vector<float> x in vectors)
+        Vector<int> numbers = Vector<int>.AllBitsSet, numbers1 = numbers, numbers2 = numbers, numbers3 = numbers;
+        int v = 0;
+        for (; v + 4 <= vectors.Length; v += 4)
         {
-            lanes = Vector.Max(lanes, x);
-            numbers &= Vector.Equals(x, x);
+            Vector<float> a = vectors[v], b = vectors[v + 1], c = vectors[v + 2], d = vectors[v + 3];
+            lanes = Vector.Max(lanes, a);
+            lanes1 = Vector.Max(lanes1, b);
+            lanes2 = Vector.Max(lanes2, c);
+            lanes3 = Vector.Max(lanes3, d);
+            numbers &= Vector.Equals(a, a);
+            numbers1 &= Vector.Equals(b, b);
+            numbers2 &= Vector.Equals(c, c);
+            numbers3 &= Vector.Equals(d, d);
         }
+        for (; v < vectors.Length; v++)
+        {
+            lanes = Vector.Max(lanes, vectors[v]);
+            numbers &= Vector.Equals(vectors[v], vectors[v]);
+        }
+        lanes = Vector.Max(Vector.Max(lanes, lanes1), Vector.Max(lanes2, lanes3));
+        numbers &= numbers1 & numbers2 & numbers3;
         max = float.NegativeInfinity;
         for (int i = 0; i < Vector<float>.Count; i++) max = Math.Max(max, lanes[i]);
         foreach (float x in logits[(vectors.Length * Vector<float>.Count)..]) max = Math.Max(max, x);

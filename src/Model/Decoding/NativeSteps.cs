@@ -41,7 +41,7 @@ internal sealed class SlotRow(SlotText text, KeyValueBlock block)
 internal sealed unsafe class NativeSteps : IDisposable
 {
     // Below this the decoder's float32 matrices are packed once: a copy of a small model costs little.
-    private const long MostPackedBytes = 128L << 20;
+    public const long MostPackedBytes = 128L << 20;
 
     // Self-attention's bias table doubles from here; at least a vector.
     private const int FirstBiasLength = 64;
@@ -64,7 +64,8 @@ internal sealed unsafe class NativeSteps : IDisposable
     /// <summary>Finds the weights.</summary>
     /// <param name="layers">The model's; may be training's, too.</param>
     /// <param name="compute">What products multiply.</param>
-    public NativeSteps(T5Layers layers, ComputeType compute)
+    /// <param name="shared">Holds packed copies for several; null: copies of its own.</param>
+    public NativeSteps(T5Layers layers, ComputeType compute, PackedWeights? shared = null)
     {
         _layers = layers;
         T5Config config = Config;
@@ -91,7 +92,7 @@ internal sealed unsafe class NativeSteps : IDisposable
 
         StepWeight Add(Tensor stored, int inner, int outer)
         {
-            var matrix = new StepWeight(Device, stored, inner, outer, compute, pack);
+            var matrix = new StepWeight(Device, stored, inner, outer, compute, pack, shared);
             _matrices.Add(matrix);
             return matrix;
         }
@@ -133,8 +134,7 @@ internal sealed unsafe class NativeSteps : IDisposable
         for (int layer = 0; layer < _cross.Length; layer++)
         {
             Enter(layer);
-            _cross[layer].K.Whole(hidden, k, sources.Rows);
-            _cross[layer].V.Whole(hidden, v, sources.Rows);
+            StepWeight.Whole(hidden, sources.Rows, (_cross[layer].K, k), (_cross[layer].V, v));
             KeyValueStore.Append(Device, k, v, _kept, layer * texts.Length, texts.Length, inner);
         }
     }
@@ -172,9 +172,7 @@ internal sealed unsafe class NativeSteps : IDisposable
             Enter(layer);
             Attention self = _self[layer], cross = _cross[layer];
             RmsNorm.Forward(Device, x, self.Norm, default, n, R, d, Config.LayerNormEpsilon);
-            self.Q.Step(n, q, R);
-            self.K.Step(n, k, R);
-            self.V.Step(n, v, R);
+            StepWeight.All(n, R, (self.Q, q), (self.K, k), (self.V, v));
             int own = 2 * layer * R, texts = own + R;
             KeyValueStore.Append(Device, k, v, _kept, own, R, inner);
             CachedAttention.Forward(Device, q, _kept, own, R, bias, scores, q, H, K);
@@ -187,8 +185,7 @@ internal sealed unsafe class NativeSteps : IDisposable
 
             FeedForward ff = _ff[layer];
             RmsNorm.Forward(Device, x, ff.Norm, default, n, R, d, Config.LayerNormEpsilon);
-            ff.Gate.Step(n, gate, R);
-            ff.Up?.Step(n, up, R);
+            StepWeight.All(n, R, (ff.Gate, gate), (ff.Up, up));
             T5LayerFF.Activate(Device, Config, gate, up, gate);
             ff.Down.Step(gate, x, R, accumulate: true);
         }

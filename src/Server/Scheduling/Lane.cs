@@ -1,5 +1,6 @@
 // A thread that owns one batch and steps it. Deliberately not: which texts join it (Scheduler), HTTP, files, tokenizing.
 using IptNative.Kernels.Devices;
+using IptNative.Model.Blocks;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
@@ -15,6 +16,7 @@ internal sealed class Lane : IDisposable
     private readonly Scheduler _scheduler;
     private readonly Checkpoint _checkpoint;
     private readonly CpuDevice _device;
+    private readonly PackedWeights _packed;
     private readonly ServerMetrics _metrics;
     private readonly List<CompletionJob> _running = [];
     private readonly Thread _thread;
@@ -28,11 +30,12 @@ internal sealed class Lane : IDisposable
     /// <param name="number">From 0: its name, and the core that it keeps to.</param>
     /// <param name="checkpoint">The model; outlives this object.</param>
     /// <param name="device">Its threads; this object's own from here on.</param>
+    /// <param name="packed">The model's packed matrices, which all lanes read; outlives this object.</param>
     /// <param name="metrics">Told of steps.</param>
-    public Lane(Scheduler scheduler, int number, Checkpoint checkpoint, CpuDevice device, ServerMetrics metrics)
+    public Lane(Scheduler scheduler, int number, Checkpoint checkpoint, CpuDevice device, PackedWeights packed, ServerMetrics metrics)
     {
-        (_scheduler, _number, _checkpoint, _device, _metrics) = (scheduler, number, checkpoint, device, metrics);
-        _generation = new ContinuousGeneration(checkpoint, device);
+        (_scheduler, _number, _checkpoint, _device, _packed, _metrics) = (scheduler, number, checkpoint, device, packed, metrics);
+        _generation = new ContinuousGeneration(checkpoint, device, packed);
         _thread = new Thread(Run) { IsBackground = true, Name = $"lane {number}" };
     }
 
@@ -80,6 +83,8 @@ internal sealed class Lane : IDisposable
 
     private void Run()
     {
+        // A request's way through the server is half a dozen threads that wake for a moment each: none of them should wait for a batch.
+        ThreadPlace.TakeLongTurns();
         while (_scheduler.Take(this) is { } turn)
         {
             try
@@ -102,7 +107,7 @@ internal sealed class Lane : IDisposable
                     job.Failed(e);
                 _running.Clear();
                 _generation.Dispose();
-                _generation = new ContinuousGeneration(_checkpoint, _device);
+                _generation = new ContinuousGeneration(_checkpoint, _device, _packed);
             }
         }
         _generation.FailAll(Scheduler.Stopping());

@@ -1,6 +1,7 @@
 // Which text joins which lane, and when. Deliberately not: generating (Lane), HTTP, files, tokenizing.
 using System.Diagnostics;
 using IptNative.Kernels.Devices;
+using IptNative.Model.Blocks;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Forward;
 
@@ -32,6 +33,7 @@ internal sealed class Scheduler : IDisposable
     private readonly object _lock = new();
     private readonly Queue<CompletionJob> _waiting = new();
     private readonly Lane[] _lanes;
+    private readonly PackedWeights _packed = new();
     private int _waitingTexts;
     private bool _stop;
 
@@ -48,7 +50,7 @@ internal sealed class Scheduler : IDisposable
         _lanes = new Lane[lanes];
         // The first lane is the one that is alone when one client is: it has every core.
         for (int i = 0; i < lanes; i++)
-            _lanes[i] = new Lane(this, i, checkpoint, new CpuDevice(Math.Max(1, threads / (i + 1)), options.Compute), metrics);
+            _lanes[i] = new Lane(this, i, checkpoint, new CpuDevice(Math.Max(1, threads / (i + 1)), options.Compute), _packed, metrics);
         foreach (Lane lane in _lanes)
             lane.Start();
     }
@@ -148,6 +150,7 @@ internal sealed class Scheduler : IDisposable
         }
         foreach (Lane lane in _lanes)
             lane.Dispose();
+        _packed.Dispose();
     }
 
     public static OperationCanceledException Stopping() => new("The server is stopping.");

@@ -291,6 +291,8 @@ public sealed class MemoryPlan
     private static long Workers(MemoryRequest request)
     {
         long keys = Math.Max(request.Source, request.Target), k = request.Weights.Config.DKv;
-        return 2_500_000 + request.Threads * (900_000 + 4 * (3 * keys * k + 128 * keys));
+        // On bf16 tiles four rows of 1,600 bytes a key whatever the head's width, a panel of scores and of their gradient, and v^T (PackedAttention.MachineCode.cs).
+        long attention = request.Compute == ComputeType.BF16 ? 200_000 + 6_800 * keys : 4 * (3 * keys * k + 128 * keys);
+        return 2_500_000 + request.Threads * (900_000 + attention);
     }
 }

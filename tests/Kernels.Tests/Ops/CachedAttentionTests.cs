@@ -1,4 +1,5 @@
 // One step's attention over slots against plain loops in double, that a row's bits are its own, and the filling and copying of slots.
+using System.Runtime.InteropServices;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Ops;
 using Xunit;
@@ -204,6 +205,53 @@ public sealed class PackedMatrixTests : OpTests<CpuTestDevice>
         packed.Multiply(Upload(x), all, rows);
         packed.Multiply(Upload(x[((rows - 1) * inner)..]), one, 1);
         TensorAssert.SameBits(Download(all).AsSpan((rows - 1) * outer), Download(one), "the last row alone");
+    }
+
+    [Theory]
+    [InlineData(1, 8, new[] { 1 })]
+    [InlineData(5, 128, new[] { 128, 128, 128 })]
+    [InlineData(7, 33, new[] { 17, 96, 16, 5 })]
+    [InlineData(14, 900, new[] { 40, 300 })]
+    [InlineData(250, 24, new[] { 65, 31, 64 })]
+    public void ProductsTogetherAreTheProductsOneByOne(int rows, int inner, int[] outers)
+    {
+        var cpu = (CpuDevice)Device;
+        Tensor x = Upload(Normal(rows * inner, 1));
+        PackedMatrix[] matrices = [.. outers.Select((outer, i) => new PackedMatrix(cpu, Upload(Normal(outer * inner, 2 + i)), outer, inner))];
+        Tensor[] together = [.. outers.Select(outer => Empty(rows * outer))];
+        PackedMatrix.MultiplyAll(x, [.. matrices.Zip(together, (w, y) => new PackedProduct(w, y))], rows);
+        for (int i = 0; i < outers.Length; i++)
+        {
+            Tensor alone = Empty(rows * outers[i]);
+            matrices[i].Multiply(x, alone, rows);
+            TensorAssert.SameBits(Download(alone), Download(together[i]), $"product {i} of {rows} rows");
+        }
+        foreach (PackedMatrix matrix in matrices)
+            matrix.Dispose();
+    }
+
+    [Fact]
+    public void ThreadsOfAnotherDeviceReadTheSameCopy()
+    {
+        float[] w = Normal(70 * 40, 1), x = Normal(6 * 40, 2);
+        using var packed = new PackedMatrix((CpuDevice)Device, Upload(w), 70, 40);
+        using var other = new CpuDevice(2);
+        using DeviceBuffer rows = other.Allocate(DType.F32, 6 * 40, "rows"), results = other.Allocate(DType.F32, 6 * 70, "results");
+        other.CopyFromHost(MemoryMarshal.AsBytes<float>(x), rows.Tensor);
+        packed.Multiply(rows.Tensor, results.Tensor, 6);
+        float[] there = new float[6 * 70];
+        other.CopyToHost(results.Tensor, MemoryMarshal.AsBytes(there.AsSpan()));
+        Tensor here = Empty(6 * 70);
+        packed.Multiply(Upload(x), here, 6);
+        TensorAssert.SameBits(Download(here), there, "on a device of its own");
+    }
+
+    [Fact]
+    public void MatricesThatReadOtherRowsAreRefused()
+    {
+        using PackedMatrix four = new((CpuDevice)Device, Upload(new float[12]), 3, 4), three = new((CpuDevice)Device, Upload(new float[12]), 4, 3);
+        Assert.Contains("matrix 1 has 3 columns, expected 4", Assert.Throws<ArgumentException>(() => PackedMatrix.MultiplyAll(Upload(new float[4]), [new(four, Empty(3)), new(three, Empty(4))], 1)).Message, StringComparison.Ordinal);
+        Assert.Contains("found 0 matrices", Assert.Throws<ArgumentException>(() => PackedMatrix.MultiplyAll(Upload(new float[4]), [], 1)).Message, StringComparison.Ordinal);
     }
 
     [Fact]
