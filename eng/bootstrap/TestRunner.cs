@@ -7,7 +7,8 @@ namespace IptNative.Bootstrap;
 
 internal static class TestRunner
 {
-    private sealed record Count(int Passed, int Failed, int Skipped);
+    // Failures are named again at the very end: whoever sees only the last lines of a log learns what to look for.
+    private sealed record Count(int Passed, int Failed, int Skipped, params string[] Failures);
 
     public static int Run(House house, string[] arguments)
     {
@@ -55,11 +56,16 @@ internal static class TestRunner
 
     private static int Close(Count total)
     {
+        const int MostNames = 20;
+        foreach (string test in total.Failures.Take(MostNames))
+            Console.WriteLine("FAILED: " + test);
+        if (total.Failures.Length > MostNames)
+            Console.WriteLine($"FAILED: {total.Failures.Length - MostNames} more");
         Console.WriteLine($"{total.Passed} passed, {total.Failed} failed, {total.Skipped} skipped");
         return total.Failed == 0 ? 0 : 1;
     }
 
-    private static Count Add(Count a, Count b) => new(a.Passed + b.Passed, a.Failed + b.Failed, a.Skipped + b.Skipped);
+    private static Count Add(Count a, Count b) => new(a.Passed + b.Passed, a.Failed + b.Failed, a.Skipped + b.Skipped, [.. a.Failures, .. b.Failures]);
 
     private static Count RunProject(House house, string project, string title, bool all, params (string, string)[] environment)
     {
@@ -116,10 +122,11 @@ internal static class TestRunner
         JsonElement results = json.RootElement.GetProperty("results");
         JsonElement summary = results.GetProperty("summary");
         int Number(string name) => summary.TryGetProperty(name, out JsonElement value) ? value.GetInt32() : 0;
-        string[] skipped = [.. results.GetProperty("tests").EnumerateArray()
-            .Where(test => test.GetProperty("status").GetString() == "skipped")
+        return (new Count(Number("passed"), Number("failed") + Number("other"), Number("skipped"), Named("failed")), Named("skipped"));
+
+        string[] Named(string status) => [.. results.GetProperty("tests").EnumerateArray()
+            .Where(test => test.GetProperty("status").GetString() == status)
             .Select(test => $"{test.GetProperty("name").GetString()}{(test.TryGetProperty("message", out JsonElement reason) ? ": " + reason.GetString() : "")}")];
-        return (new Count(Number("passed"), Number("failed") + Number("other"), Number("skipped")), skipped);
     }
 
     /// <summary>--all only: the sources are formatted as .editorconfig says.</summary>

@@ -164,10 +164,10 @@ public sealed class TrainCommandTests : IDisposable
     [Fact]
     public void KilledAtAnyMomentItGoesOnBitForBit()
     {
-        string file = WriteRun(steps: 160), whole = At("whole"), parts = At("parts");
+        string file = WriteRun(steps: 1200), whole = At("whole"), parts = At("parts");
         CliProgram.Run("train", file, "--output", whole, "--runs", "2").Returned(0);
         Directory.CreateDirectory(parts);
-        // 160 steps of two runs are 320 lines, their evaluations 64: far from the end also where the kill comes late. The second process is killed while it opens what the first one left.
+        // 1,200 steps are seconds of work and 2,880 lines: far from the end also where the kill comes late. The second process is killed while it opens what the first one left.
         foreach (int lines in (ReadOnlySpan<int>)[1, 1, 40, 95])
             KillAfter(lines, parts, "train", file, "--output", parts, "--runs", "2", "--resume");
         CliProgram.Run("train", file, "--output", parts, "--runs", "2", "--resume").Returned(0);
