@@ -5,10 +5,8 @@ using IptNative.Kernels.Devices;
 using IptNative.Kernels.Tests.Gpu;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
-using IptNative.Model.Config;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
-using IptNative.Model.Onnx.Package;
 using IptNative.Model.Tests.Forward;
 using IptNative.Tuning.Prompts;
 using Xunit;
@@ -59,17 +57,8 @@ public abstract class DeviceAnswerTests<TDevice>
     [InlineData(DType.U4)]
     public void EveryWeightFormatIsReadAsItIsStored(DType format)
     {
-        string folder = Directory.CreateTempSubdirectory("iptnative-").FullName;
-        try
-        {
-            RandomPackage.Write(T5Config.Load(Path.Combine(Goldens.Folder, "config.json")), folder, format, TestContext.Current.CancellationToken);
-            using Checkpoint checkpoint = Checkpoint.Open(folder);
-            AreTheCpus(checkpoint, Greedy with { MaxLength = 2 });
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
+        using var package = new FixturePackage(format);
+        AreTheCpus(package.Checkpoint, Greedy with { MaxLength = 2 });
     }
 
     /// <summary>Texts that join between steps, with prompts, and leave.</summary>

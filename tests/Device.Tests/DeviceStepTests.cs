@@ -3,9 +3,7 @@ using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Model.Backward;
 using IptNative.Model.Checkpoints;
-using IptNative.Model.Config;
 using IptNative.Model.Forward;
-using IptNative.Model.Onnx.Package;
 using IptNative.Model.Tests.Forward;
 using Xunit;
 
@@ -39,18 +37,9 @@ public abstract class DeviceStepTests<TDevice>
     [InlineData(DType.U4, DType.BF16)]
     public void EveryWeightFormatIsComputedWithAsItIsStored(DType format, DType tape)
     {
-        string folder = Directory.CreateTempSubdirectory("iptnative-").FullName;
-        try
-        {
-            RandomPackage.Write(T5Config.Load(Path.Combine(Goldens.Folder, "config.json")), folder, format, TestContext.Current.CancellationToken);
-            using Checkpoint checkpoint = Checkpoint.Open(folder);
-            long bytes = Near(checkpoint, new GradientOptions { Tape = tape }, tape == DType.F32 ? Tolerance : RoundedTolerance);
-            Assert.Equal(Tuning.Memory.StoredWeights.Of(checkpoint).Bytes, bytes);
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
+        using var package = new FixturePackage(format);
+        long bytes = Near(package.Checkpoint, new GradientOptions { Tape = tape }, tape == DType.F32 ? Tolerance : RoundedTolerance);
+        Assert.Equal(Tuning.Memory.StoredWeights.Of(package.Checkpoint).Bytes, bytes);
     }
 
     /// <summary>PyTorch's float64 gradient of the fixture's batch, without the CPU device in between.</summary>
@@ -111,17 +100,8 @@ public abstract class DeviceStepTests<TDevice>
     [InlineData(DType.F16)]
     public void OnnxRuntimeReadsNarrowWeightsWhereTheyLie(DType format)
     {
-        string folder = Directory.CreateTempSubdirectory("iptnative-").FullName;
-        try
-        {
-            RandomPackage.Write(T5Config.Load(Path.Combine(Goldens.Folder, "config.json")), folder, format, TestContext.Current.CancellationToken);
-            using Checkpoint checkpoint = Checkpoint.Open(folder);
-            Assert.Equal(Tuning.Memory.StoredWeights.Of(checkpoint).Bytes, Near(checkpoint, new GradientOptions(), Tolerance, ort: true));
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
+        using var package = new FixturePackage(format);
+        Assert.Equal(Tuning.Memory.StoredWeights.Of(package.Checkpoint).Bytes, Near(package.Checkpoint, new GradientOptions(), Tolerance, ort: true));
     }
 
     /// <summary>A second step of the same shape: memory that is bound already, and a prompt that has moved.</summary>
@@ -152,22 +132,13 @@ public abstract class DeviceStepTests<TDevice>
     [Fact]
     public void CodesWithScalesAreRefusedForOnnxRuntime()
     {
-        string folder = Directory.CreateTempSubdirectory("iptnative-").FullName;
-        try
-        {
-            RandomPackage.Write(T5Config.Load(Path.Combine(Goldens.Folder, "config.json")), folder, DType.I8, TestContext.Current.CancellationToken);
-            using Checkpoint checkpoint = Checkpoint.Open(folder);
-            using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = 1 });
-            using ComputeDevice device = TDevice.Create();
-            var options = new GradientOptions { Device = device, Forward = ForwardEngine.Ort, Place = (RuntimePlace)TDevice.Place(device) };
-            string message = Assert.Throws<NotSupportedException>(() => new GradientPass(checkpoint, model, options)).Message;
-            Assert.Contains($"a forward pass by ONNX Runtime on {device.Name}; '", message, StringComparison.Ordinal);
-            Assert.EndsWith("is int8, expected f32, bf16 or f16. Choose --forward native, which reads the codes as they are, or export the checkpoint with --dtype bf16.", message, StringComparison.Ordinal);
-        }
-        finally
-        {
-            Directory.Delete(folder, recursive: true);
-        }
+        using var package = new FixturePackage(DType.I8);
+        using FrozenT5 model = FrozenT5.Load(package.Checkpoint, new FrozenT5Options { Threads = 1 });
+        using ComputeDevice device = TDevice.Create();
+        var options = new GradientOptions { Device = device, Forward = ForwardEngine.Ort, Place = (RuntimePlace)TDevice.Place(device) };
+        string message = Assert.Throws<NotSupportedException>(() => new GradientPass(package.Checkpoint, model, options)).Message;
+        Assert.Contains($"a forward pass by ONNX Runtime on {device.Name}; '", message, StringComparison.Ordinal);
+        Assert.EndsWith("is int8, expected f32, bf16 or f16. Choose --forward native, which reads the codes as they are, or export the checkpoint with --dtype bf16.", message, StringComparison.Ordinal);
     }
 
     [Fact]

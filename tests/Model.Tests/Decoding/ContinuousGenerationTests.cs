@@ -1,5 +1,4 @@
 using IptNative.Model.Backward;
-using IptNative.Model.Config;
 using IptNative.Model.Decoding;
 using IptNative.Model.Forward;
 using IptNative.Model.Tests.Forward;
@@ -16,24 +15,10 @@ public sealed class NativeContinuousGenerationTests() : ContinuousGenerationTest
 /// <summary>Texts that join and leave at different steps, against the same texts generated alone.</summary>
 public abstract class ContinuousGenerationTests : IDisposable
 {
-    private const int Vocabulary = 61, DModel = 20;
+    private static readonly int Vocabulary = OddShapes.ThreeHeads.VocabSize, DModel = OddShapes.ThreeHeads.DModel;
     private static readonly int[] PromptLengths = [3, 1, 7];
 
-    private readonly MemoryCheckpoint _checkpoint = MemoryCheckpoint.Random(new T5Config
-    {
-        DModel = DModel,
-        DKv = 5,
-        NumHeads = 3,
-        DFf = 23,
-        NumLayers = 2,
-        NumDecoderLayers = 3,
-        VocabSize = Vocabulary,
-        RelativeAttentionNumBuckets = 8,
-        RelativeAttentionMaxDistance = 20,
-        IsGated = true,
-        IsRelu = false,
-        TieWordEmbeddings = false,
-    }, seed: 5);
+    private readonly MemoryCheckpoint _checkpoint = MemoryCheckpoint.Random(OddShapes.ThreeHeads, seed: 5);
     private readonly FrozenT5 _model;
     private readonly PromptMemory _prompts;
 

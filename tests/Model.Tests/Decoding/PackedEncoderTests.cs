@@ -18,22 +18,8 @@ public sealed class PackedEncoderTests
     [InlineData(false, true, 1)]
     public void IsTheTrainingEncoderBitForBit(bool gated, bool relu, int threads)
     {
-        const int DModel = 20, Vocabulary = 61;
-        MemoryCheckpoint checkpoint = MemoryCheckpoint.Random(new T5Config
-        {
-            DModel = DModel,
-            DKv = 5,
-            NumHeads = 3,
-            DFf = 23,
-            NumLayers = 3,
-            NumDecoderLayers = 1,
-            VocabSize = Vocabulary,
-            RelativeAttentionNumBuckets = 8,
-            RelativeAttentionMaxDistance = 20,
-            IsGated = gated,
-            IsRelu = relu,
-            TieWordEmbeddings = false,
-        }, seed: 5);
+        T5Config config = OddShapes.ThreeHeads with { NumLayers = 3, NumDecoderLayers = 1, IsGated = gated, IsRelu = relu };
+        MemoryCheckpoint checkpoint = MemoryCheckpoint.Random(config, seed: 5);
         using var device = new CpuDevice(threads);
         using var weights = new BlockWeights(device, checkpoint);
         using var layers = new T5Layers(weights);
@@ -44,8 +30,8 @@ public sealed class PackedEncoderTests
         using var inputs = new PackedInputs(device, checkpoint.Config);
         var random = new Random(7);
         int[] prompts = [3, 7];
-        using var memory = new PromptMemory(device, DModel, [.. Enumerable.Range(0, prompts.Sum() * DModel).Select(_ => (float)random.NextDouble() - 0.5f)], prompts);
-        int[][] texts = [.. new[] { 1, 40, 17, 3, 90 }.Select(n => Enumerable.Range(0, n).Select(_ => random.Next(2, Vocabulary)).ToArray())];
+        using var memory = new PromptMemory(device, config.DModel, [.. Enumerable.Range(0, prompts.Sum() * config.DModel).Select(_ => (float)random.NextDouble() - 0.5f)], prompts);
+        int[][] texts = [.. new[] { 1, 40, 17, 3, 90 }.Select(n => Enumerable.Range(0, n).Select(_ => random.Next(2, config.VocabSize)).ToArray())];
         var batch = new T5Batch();
         for (int i = 0; i < texts.Length; i++)
             batch.Add(texts[i], prompt: i % 3 - 1);

@@ -72,12 +72,30 @@ internal static class OddShapes
         TieWordEmbeddings = false,
     };
 
+    /// <summary>v1.1, untied, three heads of five, buckets that distances of a short text go beyond.</summary>
+    public static T5Config ThreeHeads { get; } = new()
+    {
+        DModel = 20,
+        DKv = 5,
+        NumHeads = 3,
+        DFf = 23,
+        NumLayers = 2,
+        NumDecoderLayers = 3,
+        VocabSize = 61,
+        RelativeAttentionNumBuckets = 8,
+        RelativeAttentionMaxDistance = 20,
+        IsGated = true,
+        IsRelu = false,
+        TieWordEmbeddings = false,
+    };
+
     public static T5Config Named(string name) => name switch
     {
         nameof(TiedRelu) => TiedRelu,
         nameof(OneHead) => OneHead,
         nameof(WideHeads) => WideHeads,
         nameof(ThinHeads) => ThinHeads,
+        nameof(ThreeHeads) => ThreeHeads,
         _ => throw new ArgumentException(name, nameof(name)),
     };
 }
