@@ -129,7 +129,10 @@ else
     not_run suite-device "needs the .NET SDK"
     not_run suite-step "needs the .NET SDK"
 fi
+# PyTorch's numbers through the user's command, and every weight format's kernels against ONNX Runtime's on the CPU.
 step parity-cpu "$program" parity tests/Goldens/t5v11
+step parity "$program" parity tests/Goldens/t5v11 --device "$device"
+step parity-formats "$program" parity --checkpoint models/t5-gym-tiny --dtype all --device "$device"
 
 # Training: the second run is held against the first, the loss of its first step included; the third has ONNX Runtime's forward pass on the GPU.
 first_loss() { grep -m 1 -o '"loss": *[0-9.eE+-]*' "$1/log.jsonl" 2>/dev/null | sed 's/.*: *//'; }
@@ -139,6 +142,28 @@ step train-cpu "$program" train examples/quickstart.json --device cpu --output "
 step train-first-loss near "$(first_loss "$out/run")" "$(first_loss "$out/run-cpu")" 1e-4
 step train-ort "$program" train examples/quickstart.json --device "$device" --forward ort --set training.steps=20 --output "$out/run-ort"
 step train-ort-first-loss near "$(first_loss "$out/run-ort")" "$(first_loss "$out/run-cpu")" 1e-4
+
+# Serving: the answer over HTTP is the one that generate gives on the CPU.
+served() {
+    local input='[clinc150-domain] what is my balance' expected address='' answer server
+    expected=$("$program" generate --model models/t5-gym-tiny --input "$input") || return 1
+    "$program" serve --model models/t5-gym-tiny --port 0 --device "$device" >"$out/served.out" &
+    server=$!
+    while [ -z "$address" ] && kill -0 "$server" 2>/dev/null; do
+        sleep 0.2
+        address=$(sed -n 's/^listening on //p' "$out/served.out")
+    done
+    answer=$(curl -sS "${address}v1/completions" -H 'Content-Type: application/json' -d "{\"model\": \"t5-gym-tiny\", \"prompt\": \"$input\"}")
+    kill -TERM "$server" 2>/dev/null
+    wait "$server" || return 1
+    echo "expected the text '$expected', found $answer"
+    grep -qF "\"text\":\"$expected\"" <<<"$answer"
+}
+if command -v curl >/dev/null; then
+    step served served
+else
+    not_run served "curl is not installed"
+fi
 
 # Steps of published sizes by both forward passes: times and memory. Their losses are not compared: on random weights a step's rounding decides where the next one lands.
 step step-base "$program" bench step --shape base --device "$device" --json

@@ -1,6 +1,7 @@
 // The HTTP server: Kestrel, the way from a path to its answer, start and drain. Deliberately not: the answers (Http/), the batch (Scheduling/).
 using System.Net;
 using System.Net.Sockets;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Model.Tokenizer;
 using IptNative.Server.Http;
@@ -22,6 +23,7 @@ public sealed class CompletionServer : IAsyncDisposable
 {
     private readonly ServerOptions _options;
     private readonly Checkpoint _checkpoint;
+    private readonly ComputeDevice? _device;
     private readonly PromptLibrary _prompts;
     private readonly ServerMetrics _metrics = new();
     private readonly Scheduler _scheduler;
@@ -33,13 +35,14 @@ public sealed class CompletionServer : IAsyncDisposable
     private Task _rescan = Task.CompletedTask;
     private volatile bool _draining;
 
-    private CompletionServer(ServerOptions options, Checkpoint checkpoint, Action<string> log)
+    private CompletionServer(ServerOptions options, Checkpoint checkpoint, ComputeDevice? device, Action<string> log)
     {
-        (_options, _checkpoint, _log) = (options, checkpoint, log);
+        (_checkpoint, _device, _log) = (checkpoint, device, log);
         // Before the model: small, and most mistakes are here.
         _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config, log);
         T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(options.Model), checkpoint.Config.VocabSize);
-        _scheduler = new Scheduler(checkpoint, options, _metrics);
+        _options = options = device is null ? options : DevicePlan.Fit(device, checkpoint, options, _prompts.All.Max(p => p.Prompt?.Length ?? 0), log);
+        _scheduler = new Scheduler(checkpoint, options, _metrics, device);
         _completions = new CompletionEndpoint(options, _prompts, tokenizer, checkpoint.Config.VocabSize, _scheduler, _metrics);
         _gate = new Gate(options);
         _app = Build();
@@ -51,6 +54,9 @@ public sealed class CompletionServer : IAsyncDisposable
     /// <summary>Names that completions may be asked of, the bare model's included.</summary>
     public IReadOnlyList<string> Names => [.. _prompts.All.Select(p => p.Name)];
 
+    /// <summary>Done when nothing can be computed any more, with the reason: dispose the server then. Running requests have been told.</summary>
+    public Task<Exception> Failed => _scheduler.Failed;
+
     /// <summary>What it has counted, for tests; clients read /metrics.</summary>
     internal ServerMetrics Metrics => _metrics;
 
@@ -60,22 +66,31 @@ public sealed class CompletionServer : IAsyncDisposable
     /// <param name="cancel">Ends the start.</param>
     /// <returns>The server; dispose it.</returns>
     /// <exception cref="ArgumentException">An option is impossible.</exception>
+    /// <exception cref="InsufficientMemoryException">The device has no room for the model and one text.</exception>
     /// <exception cref="InvalidDataException">A file is damaged, a prompt is of another width, or two have one name.</exception>
     /// <exception cref="IOException">A file is not there, or the port is taken.</exception>
-    public static async Task<CompletionServer> StartAsync(ServerOptions options, Action<string> log, CancellationToken cancel = default)
+    /// <exception cref="NotSupportedException">A GPU was asked for and cannot be had.</exception>
+    public static Task<CompletionServer> StartAsync(ServerOptions options, Action<string> log, CancellationToken cancel = default) => StartOn(null, options, log, cancel);
+
+    /// <summary>The same on a device that is made here; null: on the one that the options name.</summary>
+    internal static async Task<CompletionServer> StartOn(Func<ComputeDevice>? open, ServerOptions options, Action<string> log, CancellationToken cancel = default)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(log);
         options.Validate();
-        Checkpoint checkpoint = Checkpoint.Open(options.Model);
+        // First: a device that cannot be had should not wait for the model.
+        ComputeDevice? device = open is not null ? open() : Open(options, log);
+        Checkpoint? checkpoint = null;
         CompletionServer server;
         try
         {
-            server = new CompletionServer(options, checkpoint, log);
+            checkpoint = Checkpoint.Open(options.Model);
+            server = new CompletionServer(options, checkpoint, device, log);
         }
         catch
         {
-            checkpoint.Dispose();
+            checkpoint?.Dispose();
+            device?.Dispose();
             throw;
         }
         try
@@ -106,10 +121,33 @@ public sealed class CompletionServer : IAsyncDisposable
     {
         await _stopRescan.CancelAsync();
         await _rescan;
-        _scheduler.Dispose();
+        GiveBack(_scheduler);
         await _app.DisposeAsync();
         _stopRescan.Dispose();
+        if (_device is not null)
+            GiveBack(_device);
         _checkpoint.Dispose();
+    }
+
+    private static ComputeDevice? Open(ServerOptions options, Action<string> log)
+    {
+        ComputeDevice? device = options.Device.OpenGpu(options.Compute, out string note);
+        if (note.Length > 0)
+            log(note);
+        return device;
+    }
+
+    // A GPU that has failed refuses this too; why the server ends was said before.
+    private void GiveBack(IDisposable held)
+    {
+        try
+        {
+            held.Dispose();
+        }
+        catch (Exception e) when (Failed.IsCompleted)
+        {
+            _log($"giving back what was computed with: {e.Message}");
+        }
     }
 
     // The last part of a path or Hub name, as far as it can name a model.
@@ -256,7 +294,7 @@ public sealed class CompletionServer : IAsyncDisposable
             case ("DELETE", "/v1/prompts/{name}" or "/v1/models/{name}"):
                 return Remove(context, Routes.Last(path));
             case ("GET", "/healthz"):
-                return Responses.Text(context, _draining ? 503 : 200, "text/plain; charset=utf-8", _draining ? "draining\n" : "ok\n");
+                return Responses.Text(context, _draining || Failed.IsCompleted ? 503 : 200, "text/plain; charset=utf-8", Failed.IsCompleted ? "failed\n" : _draining ? "draining\n" : "ok\n");
             case ("GET", "/metrics"):
                 return Responses.Text(context, 200, "text/plain; version=0.0.4; charset=utf-8", _metrics.Write(_scheduler.Waiting, _scheduler.Running, _prompts.Count));
             case ("GET", "/" or "/page.css" or "/page.js"):

@@ -25,6 +25,9 @@ public sealed record ServerOptions
     /// <summary>Lets clients add prompts to the folder and take added ones out.</summary>
     public bool Editable { get; init; }
 
+    /// <summary>Where it computes.</summary>
+    public DeviceChoice Device { get; init; } = new(DeviceKind.Cpu, 0);
+
     /// <summary>CPU threads; 0 takes every core.</summary>
     public int Threads { get; init; }
 

@@ -135,7 +135,8 @@ public abstract class DeviceStepTests<TDevice>
         using var package = new FixturePackage(DType.I8);
         using FrozenT5 model = FrozenT5.Load(package.Checkpoint, new FrozenT5Options { Threads = 1 });
         using ComputeDevice device = TDevice.Create();
-        var options = new GradientOptions { Device = device, Forward = ForwardEngine.Ort, Place = (RuntimePlace)TDevice.Place(device) };
+        RuntimePlace.Provide(device, (RuntimePlace)TDevice.Place(device));
+        var options = new GradientOptions { Device = device, Forward = ForwardEngine.Ort };
         string message = Assert.Throws<NotSupportedException>(() => new GradientPass(package.Checkpoint, model, options)).Message;
         Assert.Contains($"a forward pass by ONNX Runtime on {device.Name}; '", message, StringComparison.Ordinal);
         Assert.EndsWith("is int8, expected f32, bf16 or f16. Choose --forward native, which reads the codes as they are, or export the checkpoint with --dtype bf16.", message, StringComparison.Ordinal);

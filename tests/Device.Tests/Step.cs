@@ -21,9 +21,11 @@ internal sealed class Step : IDisposable
     {
         _device = device;
         T5Config config = checkpoint.Config;
+        if (ort is not null)
+            RuntimePlace.Provide(device, ort);
         // The model itself is the host's: it generates.
         _model = FrozenT5.Load(checkpoint, new FrozenT5Options { Threads = 1, Device = device as CpuDevice });
-        Pass = new GradientPass(checkpoint, _model, options with { Device = device, Forward = ort is null ? ForwardEngine.Native : ForwardEngine.Ort, Place = ort });
+        Pass = new GradientPass(checkpoint, _model, options with { Device = device, Forward = ort is null ? ForwardEngine.Native : ForwardEngine.Ort });
         var random = new Random(8);
         float[] values = [.. Enumerable.Range(0, Lengths.Sum() * config.DModel).Select(_ => (float)(2 * random.NextDouble() - 1))];
         _prompts = device.Allocate(DType.F32, values.Length, "prompts");

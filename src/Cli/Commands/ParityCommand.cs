@@ -1,6 +1,7 @@
 // `iptnative parity`: our numbers beside those of Hugging Face's PyTorch code, quantity by quantity.
 using System.CommandLine;
 using IptNative.Cli.Terminal;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Checkpoints;
 using IptNative.Tuning.Parity;
 
@@ -15,23 +16,26 @@ internal static class ParityCommand
         var dtype = new Option<string?>("--dtype") { Description = "Compare gradients on a weight format with those on its expansion, and with the checkpoint's own; all: every format. Needs no fixture." };
         dtype.AcceptOnlyFromAmong(["all", .. WeightFormats.Names]);
         var threads = new ThreadsOption();
+        var device = new DeviceOption();
         var asJson = new Option<bool>("--json") { Description = "One JSON object instead of a table." };
-        var command = new Command("parity", "Replay a fixture made by Hugging Face's PyTorch code and compare every quantity.") { fixture, checkpoint, dtype, threads, asJson };
+        var command = new Command("parity", "Replay a fixture made by Hugging Face's PyTorch code and compare every quantity.") { fixture, checkpoint, dtype, threads, device, asJson };
         command.WithExamples(
             "iptnative parity tests/Goldens/t5v11",
             "iptnative parity tests/Goldens/t5v11 --checkpoint tests/Goldens/t5v11/pytorch_model.bin --json",
+            "iptnative parity tests/Goldens/t5v11 --device cuda:0",
             "iptnative parity --checkpoint models/t5-gym-tiny --dtype all");
         command.SetRun((parsed, _) =>
         {
+            using ComputeDevice? gpu = device.OpenGpu(parsed, ComputeType.F32);
             if (parsed.GetValue(dtype) is { } format)
             {
                 string weights = parsed.GetValue(checkpoint) ?? parsed.GetValue(fixture) ?? throw new UsageException("parity --dtype: no checkpoint was given, expected one: --checkpoint models/t5-gym-tiny.");
-                return Formats(weights, format, threads.Of(parsed), parsed.GetValue(asJson));
+                return Formats(weights, format, threads.Of(parsed), gpu, parsed.GetValue(asJson));
             }
             string folder = parsed.GetValue(fixture) ?? throw new UsageException("parity: no fixture was given, expected its folder, for example tests/Goldens/t5v11; or --checkpoint and --dtype, which compare weight formats.");
             ParityReport report;
             using (new ProgressLine("replaying"))
-                report = ParityRun.Replay(folder, parsed.GetValue(checkpoint), threads.Of(parsed));
+                report = ParityRun.Replay(folder, parsed.GetValue(checkpoint), threads.Of(parsed), gpu);
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(asJson))
                 WriteJson(output, report);
@@ -42,12 +46,12 @@ internal static class ParityCommand
         return command;
     }
 
-    private static int Formats(string checkpoint, string format, int threads, bool asJson)
+    private static int Formats(string checkpoint, string format, int threads, ComputeDevice? device, bool asJson)
     {
         string[] names = format == "all" ? [.. WeightFormats.Names] : [format];
         IReadOnlyList<FormatDistance> rows;
         using (new ProgressLine("comparing formats"))
-            rows = FormatParity.Measure(checkpoint, [.. names.Select(n => WeightFormats.Parse(n)!.Value)], threads, Path.GetTempPath()); // Checked by the option.
+            rows = FormatParity.Measure(checkpoint, [.. names.Select(n => WeightFormats.Parse(n)!.Value)], threads, Path.GetTempPath(), device); // Checked by the option.
         using TextWriter output = StandardOutput.Open();
         if (asJson)
         {

@@ -36,6 +36,7 @@ internal static class ServeCommand
         command.WithExamples(
             "iptnative serve --model models/t5-gym-tiny --prompts runs",
             "iptnative serve --model google/t5-base-lm-adapt --prompts prompts --host 0.0.0.0 --token-file token.txt --port 80",
+            "iptnative serve --model google/t5-xl-lm-adapt --prompts prompts --device cuda:0 --compute bf16",
             "curl localhost:8080/v1/completions -H 'Content-Type: application/json' -d '{\"model\": \"sst2\", \"prompt\": \"a fine film\"}'");
         command.SetRun((parsed, cancel) =>
         {
@@ -43,7 +44,6 @@ internal static class ServeCommand
                 throw new UsageException($"--host is '{parsed.GetValue(host)}', expected an IP address such as 127.0.0.1, 0.0.0.0 or ::1.");
             if (parsed.GetValue(Drain) is < 0 or > 3600)
                 throw new UsageException($"--drain-seconds is {parsed.GetValue(Drain)}, expected 0 to 3600.");
-            device.RequireCpu(parsed, "serving");
             string? secret = parsed.GetValue(token) is { } file ? Secret(file) : null;
             if (secret is null && !IPAddress.IsLoopback(address) && !parsed.GetValue(open))
                 throw new UsageException($"--host {address} can be reached by others, and there is no token. Give --token-file FILE, or --no-token where something else keeps strangers out.");
@@ -55,6 +55,7 @@ internal static class ServeCommand
                 Port = parsed.GetValue(port),
                 Token = secret,
                 Editable = parsed.GetValue(editable),
+                Device = device.Of(parsed),
                 Threads = threads.Of(parsed),
                 Compute = ComputeOption.Read(parsed, compute),
                 MaxBatch = parsed.GetValue(batch),
@@ -87,7 +88,13 @@ internal static class ServeCommand
         }
         var stopped = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         await using (cancel.Register(stopped.SetResult))
-            await stopped.Task;
+            await Task.WhenAny(stopped.Task, server.Failed);
+        if (server.Failed.IsCompletedSuccessfully)
+        {
+            // Requests get their refusals first.
+            await server.DrainAsync(patience);
+            return ExitCode.Report($"{server.Failed.Result.Message} The server has ended; start it again.", ExitCode.Failed);
+        }
         Console.Error.WriteLine($"iptnative: stopping; running requests have {patience.TotalSeconds:0} seconds.");
         await server.DrainAsync(patience);
         return ExitCode.Done;

@@ -40,8 +40,7 @@ internal sealed class DeviceOption : Option<string>
     public ComputeDevice Open(ParseResult parsed, int threads, ComputeType compute)
     {
         ComputeDevice device = Of(parsed).Open(threads, compute, out string note);
-        if (note.Length > 0)
-            Console.Error.WriteLine($"iptnative: {note}");
+        Say(note);
         return device;
     }
 
@@ -59,21 +58,13 @@ internal sealed class DeviceOption : Option<string>
             return null;
         if (forward == ForwardEngine.Ort)
             throw new UsageException($"--device {choice} --forward ort: ONNX Runtime answers on the CPU only. Choose --forward native, or --device cpu.");
-        ComputeDevice device = Open(parsed, 1, compute);
-        if (device is not CpuDevice)
-            return device;
-        device.Dispose();
-        return null;
+        ComputeDevice? device = choice.OpenGpu(compute, out string note);
+        Say(note);
+        return device;
     }
 
-    /// <summary>Settles on the CPU for work that needs it, and says so where the user left it open.</summary>
-    /// <param name="parsed">The command line.</param>
-    /// <param name="work">What is to be done: "training".</param>
-    /// <exception cref="UsageException">It is no device.</exception>
-    /// <exception cref="NotSupportedException">A GPU was asked for.</exception>
-    public void RequireCpu(ParseResult parsed, string work)
+    private static void Say(string note)
     {
-        string note = Of(parsed).RequireCpu(work);
         if (note.Length > 0)
             Console.Error.WriteLine($"iptnative: {note}");
     }

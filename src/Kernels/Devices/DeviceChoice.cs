@@ -83,20 +83,21 @@ public readonly record struct DeviceChoice(DeviceKind Kind, int Ordinal)
         return problem.Length > 0 ? UsingCpu(problem) : "";
     }
 
-    /// <summary>Decides for work that only the CPU can do: never silently.</summary>
-    /// <param name="work">What is to be done, for the message: "training".</param>
-    /// <returns>What the user should know: with <c>auto</c>, that it is the CPU and why. Empty for <c>cpu</c>.</returns>
-    /// <exception cref="NotSupportedException">A GPU was asked for; the message says what was looked for, what was found and what to do.</exception>
-    public string RequireCpu(string work)
+    /// <summary>Opens a GPU where one was asked for and can be had.</summary>
+    /// <param name="compute">Precision of the operands of matrix products.</param>
+    /// <param name="note">As <see cref="Open"/>.</param>
+    /// <returns>The device, to be disposed; null: the CPU, whose device the caller makes with the threads that suit it.</returns>
+    /// <exception cref="NotSupportedException">A GPU was asked for and cannot be had; the message says why and what to do.</exception>
+    public ComputeDevice? OpenGpu(ComputeType compute, out string note)
     {
+        note = "";
         if (Kind == DeviceKind.Cpu)
-            return "";
-        string problem = Problem(CudaDriver.Query());
-        if (problem.Length == 0)
-            problem = $"a GPU can be used here, but {work} does not run on one in this version; train, ipt, generate, evaluate, bench step and profile do.";
-        return Kind == DeviceKind.Cuda
-            ? throw new NotSupportedException($"--device {this}: {problem} Or use --device cpu.")
-            : UsingCpu(problem);
+            return null;
+        ComputeDevice device = Open(1, compute, out note);
+        if (device is not CpuDevice)
+            return device;
+        device.Dispose();
+        return null;
     }
 
     private static string UsingCpu(string problem) => $"--device auto: using the CPU. {problem}";

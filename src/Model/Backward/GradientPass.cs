@@ -31,9 +31,6 @@ public sealed record GradientOptions
     /// <summary>Where both passes run; null: on the model's device. Any device but the CPU gets one copy of the weights, which ONNX Runtime reads too where it computes there.</summary>
     public ComputeDevice? Device { get; init; }
 
-    /// <summary>ONNX Runtime in the device's memory; null: found for the device.</summary>
-    internal RuntimePlace? Place { get; init; }
-
     /// <summary>Waits for the device between the two passes, so that each one's seconds are its own, and takes no lanes; otherwise nothing waits before the losses are read.</summary>
     public bool TimesPasses { get; init; }
 
@@ -97,8 +94,8 @@ public sealed unsafe class GradientPass : IDisposable
             // Before any byte of the weights goes there.
             if (options.Forward == ForwardEngine.Ort)
             {
-                place = options.Place ?? RuntimePlace.Of(_device);
-                DeviceGraphWeights.RequireNumbers(checkpoint, _device.Name);
+                RequireRuntime(checkpoint, _device);
+                place = RuntimePlace.Of(_device);
             }
         }
         if (ReferenceEquals(_device, model.Device))
@@ -133,6 +130,20 @@ public sealed unsafe class GradientPass : IDisposable
         _ddecoder = new GrowingBuffer(_device, DType.F32, "decoder gradient");
         _dencoder = new GrowingBuffer(_device, DType.F32, "encoder gradient");
         _lanes = GradientLanes.TryCreate(_device, checkpoint, options);
+    }
+
+    /// <summary>Refuses a forward pass by ONNX Runtime that a device cannot have; nothing is copied there.</summary>
+    /// <param name="checkpoint">The model's weights.</param>
+    /// <param name="device">Where passes are to run.</param>
+    /// <exception cref="NotSupportedException">ONNX Runtime has no provider for the device, or the weights are codes; the message says what to do.</exception>
+    public static void RequireRuntime(Checkpoint checkpoint, ComputeDevice device)
+    {
+        ArgumentNullException.ThrowIfNull(checkpoint);
+        ArgumentNullException.ThrowIfNull(device);
+        if (device is CpuDevice)
+            return;
+        _ = RuntimePlace.Of(device);
+        DeviceGraphWeights.RequireNumbers(checkpoint, device.Name);
     }
 
     /// <summary>Seconds of the last pass up to the decoder's last block.</summary>

@@ -54,7 +54,15 @@ public sealed class ContinuousGeneration : IDisposable
         _config = checkpoint.Config;
         RelativePositionBias.Bucket(0, bidirectional: false, _config.RelativeAttentionNumBuckets, _config.RelativeAttentionMaxDistance);
         _weights = new BlockWeights(device, checkpoint);
-        _layers = new T5Layers(_weights);
+        try
+        {
+            _layers = new T5Layers(_weights);
+        }
+        catch
+        {
+            _weights.Dispose();
+            throw;
+        }
         _inputs = new PackedInputs(device, _config);
         if (PackedEncoder.Suits(_layers, device.Compute))
             _packedEncoder = new PackedEncoder(_layers, device.Compute, shared);
@@ -120,13 +128,14 @@ public sealed class ContinuousGeneration : IDisposable
         Keep(next);
     }
 
-    /// <summary>Ends every text with an error, for example after a failed step.</summary>
+    /// <summary>Ends every text with an error, for example after a failed step, and gives back what they held.</summary>
     /// <param name="error">What the requests are told.</param>
     public void FailAll(Exception error)
     {
         foreach (LiveRequest request in _rows.Select(r => r.Request).Distinct())
             request.Failed(error);
         Keep(0);
+        _steps.Memory.Trim();
     }
 
     /// <inheritdoc/>
@@ -142,6 +151,20 @@ public sealed class ContinuousGeneration : IDisposable
     }
 
     private Tensor Encode(PromptTable? prompts)
+    {
+        try
+        {
+            return EncodeSources(prompts);
+        }
+        catch (InsufficientMemoryException) when (_steps.Memory.HasIdle)
+        {
+            // Blocks that are kept for the next texts are what is in the way.
+            _steps.Memory.Trim();
+            return EncodeSources(prompts);
+        }
+    }
+
+    private Tensor EncodeSources(PromptTable? prompts)
     {
         if (_packedEncoder is not null)
             return _packedEncoder.Encode(prompts, _inputs);

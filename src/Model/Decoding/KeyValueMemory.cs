@@ -73,6 +73,9 @@ internal sealed class KeyValueMemory(ComputeDevice device, int layers, int inner
         _idleBytes += Bytes(block.Capacity);
     }
 
+    /// <summary>Whether there is something that <see cref="Trim"/> frees.</summary>
+    public bool HasIdle => _idleBytes > 0;
+
     /// <summary>Frees what nobody has borrowed.</summary>
     public void Trim()
     {
@@ -93,7 +96,7 @@ internal sealed class KeyValueMemory(ComputeDevice device, int layers, int inner
         {
             return device.Allocate(DType.F32, elements, Purpose);
         }
-        catch (InsufficientMemoryException) when (_idleBytes > 0)
+        catch (InsufficientMemoryException) when (HasIdle)
         {
             // Blocks of other sizes were kept: they are what is in the way.
             Trim();

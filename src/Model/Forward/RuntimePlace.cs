@@ -1,5 +1,6 @@
 // Where ONNX Runtime computes: whose memory its tensors are in, which provider a session gets, how its work and ours are put in order. Graphs, bindings and
 // passes are the same everywhere. This file: the CPU. Deliberately not: CUDA (CudaPlace.cs).
+using System.Runtime.CompilerServices;
 using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using Microsoft.ML.OnnxRuntime;
@@ -11,6 +12,9 @@ namespace IptNative.Model.Forward;
 /// <summary>A kind of memory, and the provider that computes in it; this one is the host's.</summary>
 internal class RuntimePlace
 {
+    // A device has one for its life: a provider is looked for and registered once, however many passes there are.
+    private static readonly ConditionalWeakTable<ComputeDevice, RuntimePlace> Places = [];
+
     /// <summary>The CPU.</summary>
     public static RuntimePlace Host { get; } = new();
 
@@ -18,9 +22,15 @@ internal class RuntimePlace
     /// <param name="device">Where tensors lie.</param>
     /// <returns>One that lives no longer than the device.</returns>
     /// <exception cref="NotSupportedException">ONNX Runtime cannot compute there; the message says why and what to do.</exception>
-    public static RuntimePlace Of(ComputeDevice device) =>
-        device is CpuDevice ? Host
-        : device.Cuda is not null ? CudaPlace.Open(device)
+    public static RuntimePlace Of(ComputeDevice device) => device is CpuDevice ? Host : Places.GetValue(device, Open);
+
+    /// <summary>Says how ONNX Runtime computes on a kind of device that nothing else is known of.</summary>
+    /// <param name="device">Not the CPU.</param>
+    /// <param name="place">Lives as long as the device.</param>
+    internal static void Provide(ComputeDevice device, RuntimePlace place) => Places.AddOrUpdate(device, place);
+
+    private static RuntimePlace Open(ComputeDevice device) =>
+        device.Cuda is not null ? CudaPlace.Open(device)
         : throw new NotSupportedException($"a forward pass by ONNX Runtime on {device.Name}: it has no provider for this device, expected the CPU or CUDA. Use --forward native, or --device cpu.");
 
     /// <summary>For messages: cpu, cuda:0.</summary>

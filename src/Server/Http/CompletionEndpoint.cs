@@ -28,6 +28,8 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
         int inputTokens = jobs.Sum(j => j.Tokens);
         if (!scheduler.TryQueue(jobs))
         {
+            if (scheduler.Failed.IsCompletedSuccessfully)
+                throw Failure(scheduler.Failed.Result);
             // Each of those that wait takes about as long as one takes now, a batch at a time.
             double seconds = Math.Ceiling(metrics.MeanSeconds * (1 + scheduler.Waiting / options.MaxBatch));
             throw new ApiException(429, $"{scheduler.Waiting} texts wait already, and {options.MaxQueue} may. Try again later.", code: "queue_full") { RetryAfter = (int)Math.Clamp(seconds, 1, 60) };
@@ -200,6 +202,7 @@ internal sealed class CompletionEndpoint(ServerOptions options, PromptLibrary pr
     {
         OperationCanceledException => new ApiException(503, "The server is stopping; send the request again in a moment.", code: "stopping") { RetryAfter = 5 },
         InsufficientMemoryException => new ApiException(503, e.Message, code: "out_of_memory") { RetryAfter = 5 },
+        ServerFailedException => new ApiException(503, $"The server has failed and is ending: {e.Message}", code: "server_failed"),
         InvalidDataException => new ApiException(500, e.Message, code: "not_finite"),
         _ => new ApiException(500, $"The model failed: {e.Message}", code: "model_failed"),
     };

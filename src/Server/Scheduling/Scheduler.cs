@@ -13,6 +13,9 @@ namespace IptNative.Server.Scheduling;
 /// <param name="Stays">Whether its thread keeps to a core of its own.</param>
 internal readonly record struct Turn(List<CompletionJob> Joining, int Threads, bool Stays);
 
+/// <summary>Nothing can be computed any more; the message says what happened.</summary>
+internal sealed class ServerFailedException(string message, Exception cause) : Exception(message, cause);
+
 /// <summary>Continuous batching across prompts, first come, first served.</summary>
 /// <remarks>
 /// A model whose packed copy is small is stepped by several lanes at once, one per core: a step of few rows is microseconds long, and handing each of its
@@ -33,7 +36,9 @@ internal sealed class Scheduler : IDisposable
     private readonly object _lock = new();
     private readonly Queue<CompletionJob> _waiting = new();
     private readonly Lane[] _lanes;
+    private readonly List<CpuDevice> _devices = [];
     private readonly PackedWeights _packed = new();
+    private readonly TaskCompletionSource<Exception> _failed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _waitingTexts;
     private bool _stop;
 
@@ -41,19 +46,34 @@ internal sealed class Scheduler : IDisposable
     /// <param name="checkpoint">The model; outlives this object.</param>
     /// <param name="options">Limits, and how many threads compute.</param>
     /// <param name="metrics">Told of steps.</param>
-    public Scheduler(Checkpoint checkpoint, ServerOptions options, ServerMetrics metrics)
+    /// <param name="device">A GPU, which has one lane and outlives this object; null: the CPU.</param>
+    /// <exception cref="InsufficientMemoryException">The device has no room for the weights.</exception>
+    public Scheduler(Checkpoint checkpoint, ServerOptions options, ServerMetrics metrics, ComputeDevice? device)
     {
         (_options, _metrics) = (options, metrics);
-        int threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
-        long copy = options.Compute == ComputeType.F32 ? FrozenT5.StepCopyBytes(checkpoint.Config) : 0;
-        int lanes = copy == 0 ? 1 : (int)Math.Clamp(MostCopiedBytes / copy, 1, Math.Min(threads, MostLanes));
-        _lanes = new Lane[lanes];
-        // The first lane is the one that is alone when one client is: it has every core.
-        for (int i = 0; i < lanes; i++)
-            _lanes[i] = new Lane(this, i, checkpoint, new CpuDevice(Math.Max(1, threads / (i + 1)), options.Compute), _packed, metrics);
+        if (device is not null)
+        {
+            _lanes = [new Lane(this, 0, checkpoint, device, _packed, metrics)];
+        }
+        else
+        {
+            int threads = options.Threads == 0 ? Environment.ProcessorCount : options.Threads;
+            long copy = options.Compute == ComputeType.F32 ? FrozenT5.StepCopyBytes(checkpoint.Config) : 0;
+            int lanes = copy == 0 ? 1 : (int)Math.Clamp(MostCopiedBytes / copy, 1, Math.Min(threads, MostLanes));
+            _lanes = new Lane[lanes];
+            // The first lane is the one that is alone when one client is: it has every core.
+            for (int i = 0; i < lanes; i++)
+            {
+                _devices.Add(new CpuDevice(Math.Max(1, threads / (i + 1)), options.Compute));
+                _lanes[i] = new Lane(this, i, checkpoint, _devices[i], _packed, metrics);
+            }
+        }
         foreach (Lane lane in _lanes)
             lane.Start();
     }
+
+    /// <summary>Done when nothing can be computed any more, with the reason.</summary>
+    public Task<Exception> Failed => _failed.Task;
 
     /// <summary>Texts that wait.</summary>
     public int Waiting => Volatile.Read(ref _waitingTexts);
@@ -137,23 +157,40 @@ internal sealed class Scheduler : IDisposable
         }
     }
 
+    /// <summary>A lane cannot go on: what waits is told, nothing more is taken, and <see cref="Failed"/> is done.</summary>
+    /// <param name="reason">For the operator and the clients.</param>
+    public void Fail(Exception reason)
+    {
+        _failed.TrySetResult(reason);
+        Stop(reason);
+    }
+
     /// <summary>Ends the lanes; texts that are not done fail.</summary>
     public void Dispose()
+    {
+        Stop(Stopping());
+        foreach (Lane lane in _lanes)
+            lane.Dispose();
+        foreach (CpuDevice device in _devices)
+            device.Dispose();
+        _packed.Dispose();
+    }
+
+    public static OperationCanceledException Stopping() => new("The server is stopping.");
+
+    private void Stop(Exception reason)
     {
         lock (_lock)
         {
             _stop = true;
             foreach (CompletionJob job in _waiting)
-                job.Failed(Stopping());
+                job.Failed(reason);
+            _waiting.Clear();
+            _waitingTexts = 0;
             foreach (Lane lane in _lanes)
                 lane.Bell.Release();
         }
-        foreach (Lane lane in _lanes)
-            lane.Dispose();
-        _packed.Dispose();
     }
-
-    public static OperationCanceledException Stopping() => new("The server is stopping.");
 
     // Wakes the lane that the first of the queue is for, where it sleeps; one that is awake comes by itself after its step.
     private void CallNext()

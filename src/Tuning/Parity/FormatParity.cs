@@ -40,10 +40,11 @@ public static class FormatParity
     /// <param name="formats">Names of <see cref="WeightFormats"/>.</param>
     /// <param name="threads">CPU threads; 0 takes every core.</param>
     /// <param name="workFolder">Where packages are made and removed again.</param>
+    /// <param name="device">Computes with the format's kernels, and outlives the call; null: the CPU. What they are held against is always the CPU's.</param>
     /// <returns>A row for each format.</returns>
     /// <exception cref="InvalidDataException">The checkpoint is damaged.</exception>
     /// <exception cref="IOException">A file cannot be read, or the disk is too full.</exception>
-    public static IReadOnlyList<FormatDistance> Measure(string path, IReadOnlyList<DType> formats, int threads, string workFolder)
+    public static IReadOnlyList<FormatDistance> Measure(string path, IReadOnlyList<DType> formats, int threads, string workFolder, ComputeDevice? device = null)
     {
         ArgumentNullException.ThrowIfNull(formats);
         using Checkpoint original = Checkpoint.Open(path, new CheckpointOpenOptions { VerifyChecksums = true });
@@ -60,7 +61,7 @@ public static class FormatParity
                 using Checkpoint package = Checkpoint.Open(packed);
                 PackageExporter.Export(package, plain, new PackageOptions(DType.F32));
                 using Checkpoint expanded = Checkpoint.Open(plain);
-                float[] gradient = Gradient(package, ForwardEngine.Native, threads, out double loss);
+                float[] gradient = Gradient(package, ForwardEngine.Native, threads, out double loss, device);
                 float[] reference = Gradient(expanded, ForwardEngine.Ort, threads, out _);
                 rows.Add(new FormatDistance(WeightFormats.Name(format), StoredWeights.Of(package).Bytes, Farthest(gradient, reference), Cosine(gradient, expected), Relative(gradient, expected), loss - expectedLoss));
             }
@@ -73,11 +74,12 @@ public static class FormatParity
     }
 
     // The same examples for every format: ids all over the vocabulary, a prompt of embedding rows, two target tokens and the end mark.
-    private static float[] Gradient(Checkpoint checkpoint, ForwardEngine engine, int threads, out double loss)
+    private static float[] Gradient(Checkpoint checkpoint, ForwardEngine engine, int threads, out double loss, ComputeDevice? there = null)
     {
         T5Config config = checkpoint.Config;
         var random = new Random(1);
-        using var device = new CpuDevice(threads);
+        using CpuDevice? host = there is null ? new CpuDevice(threads) : null;
+        ComputeDevice device = there ?? host!; // one of the two
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device, Threads = threads, AllowSpinning = false });
         using var pass = new GradientPass(checkpoint, model, new GradientOptions { Forward = engine });
         float[] values = new float[Prompt * config.DModel];

@@ -94,7 +94,7 @@ internal sealed class OptimizerParity(ParityFixture fixture, Checkpoint checkpoi
             Steps = fixture.Dim($"{trace}_grads", 0);
             Elements = rows * d;
             _model = model;
-            _pass = new GradientPass(checkpoint, model, new GradientOptions { Forward = ForwardEngine.Ort });
+            _pass = new GradientPass(checkpoint, model, new GradientOptions { Forward = GradientParity.Forward(model) });
             _batch = fixture.Batch("input_ids", "labels", fixture.Lengths(), prompt: 0);
             _groups = new int[_batch.Count];
             _weight = [1.0 / GradientParity.Tokens(_batch)];

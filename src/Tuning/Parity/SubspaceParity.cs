@@ -128,7 +128,7 @@ internal sealed class SubspaceParity(ParityFixture fixture, Checkpoint checkpoin
             }
             _weights = [.. Enumerable.Repeat(mean ? 1.0 / GradientParity.Tokens(_batch) : 1, prompts)];
             _lengths = [.. Enumerable.Repeat(promptLength, prompts)];
-            _pass = new GradientPass(checkpoint, model, new GradientOptions { Loss = loss });
+            _pass = new GradientPass(checkpoint, model, new GradientOptions { Forward = GradientParity.Forward(model), Loss = loss });
         }
 
         public void Run(Tensor prompts, int rows, Tensor dPrompts, Span<double> losses)

@@ -249,8 +249,8 @@ public sealed partial record RunConfig
         Prompt.Validate();
         Optimizer.Validate(Training.Steps);
         Training.Validate();
-        if (Forward == ForwardEngine.Ort && (Compute == ComputeType.BF16 || Tape == TapeType.BF16))
-            throw new ArgumentException($"forward is ort and {(Compute == ComputeType.BF16 ? "compute" : "tape")} is bf16, expected f32 with it: ONNX Runtime computes float32 on a CPU. Set \"forward\" to auto or native.");
+        if (Forward == ForwardEngine.Ort && Tape == TapeType.BF16)
+            throw new ArgumentException("forward is ort and tape is bf16, expected f32 with it: ONNX Runtime keeps float32 activations. Set \"forward\" to auto or native.");
         if (Forward == ForwardEngine.Ort && Spill is not null)
             throw new ArgumentException("forward is ort and spill names a folder, expected none with it: ONNX Runtime keeps its outputs in memory. Set \"forward\" to auto or native.");
         if (MemoryBudget is { } budget && !Memory.ByteSize.TryParse(budget, out _))
@@ -265,11 +265,24 @@ public sealed partial record RunConfig
             throw new ArgumentException("ist.subspace is missing, expected a subspace file: best/subspace.safetensors of a run with \"method\": \"msf\".");
         if (!DeviceName().IsMatch(Device))
             throw new ArgumentException($"device is \"{Device}\", expected auto, cpu, cuda or cuda:n.");
-        if (Device.StartsWith("cuda", StringComparison.Ordinal) && (Forward == ForwardEngine.Ort || Weights == WeightPlace.Streamed || Spill is not null))
-        {
-            string host = Forward == ForwardEngine.Ort ? "forward is ort, which computes on the CPU" : Spill is not null ? "spill names a folder for what the host cannot hold" : "weights is streamed, which only the host does";
-            throw new ArgumentException($"device is \"{Device}\" and {host}, expected none of it with a GPU. Leave it out, or set \"device\": \"cpu\".");
-        }
+        // What auto comes to is known when it has been opened.
+        if (Device != "auto")
+            RequireSuits(onCpu: Device == "cpu");
+    }
+
+    /// <summary>Checks what only the host does, or only a GPU.</summary>
+    /// <param name="onCpu">Whether steps are computed on the CPU.</param>
+    /// <exception cref="ArgumentException">An option asks for what is not done there; the message names it and what to do instead.</exception>
+    internal void RequireSuits(bool onCpu)
+    {
+        if (onCpu && Forward == ForwardEngine.Ort && Compute == ComputeType.BF16)
+            throw new ArgumentException("forward is ort and compute is bf16, expected f32 with it: ONNX Runtime computes float32 on a CPU. Set \"forward\" to auto or native.");
+        if (onCpu || (Weights != WeightPlace.Streamed && Spill is null))
+            return;
+        (string host, string instead) = Spill is not null
+            ? ("spill names a folder for what the host cannot hold", "Set it to null; \"activations\": \"blocks\", \"tape\": \"bf16\" or a smaller training.micro_batch_size keep less")
+            : ("weights is streamed, which only the host does", "Set it to auto; a checkpoint exported with --dtype bf16, int8 or int4 takes less");
+        throw new ArgumentException($"device is \"{Device}\" and {host}, expected none of it with a GPU. {instead}. Or set \"device\": \"cpu\".");
     }
 
     private void ValidateMsf()
@@ -308,7 +321,7 @@ public sealed partial record RunConfig
             Training = v.Section("training", Training, (t, w) => t.Visit(w), "Steps, batches, seeds."),
             Loss = v.Section("loss", Loss, (l, w) => l.Visit(w), "What is minimised."),
             Evaluation = v.Section("evaluation", Evaluation, (e, w) => e.Visit(w), "How answers are generated and scored."),
-            Device = v.Text("device", Device, "Where steps are computed: auto, cpu, cuda or cuda:n. Answers are generated on the CPU.", Affects.Rounding) ?? "cpu",
+            Device = v.Text("device", Device, "Where steps are computed and answers are generated: auto, cpu, cuda or cuda:n.", Affects.Rounding) ?? "cpu",
             Threads = v.Int("threads", Threads, 0, "CPU threads; 0 takes every core.", Affects.Rounding),
             Activations = v.Choice("activations", Activations, ActivationWords, "What is kept for the backward pass.", Affects.Rounding),
             Forward = v.Choice("forward", Forward, ForwardWords, "Who computes the forward pass.", Affects.Rounding),

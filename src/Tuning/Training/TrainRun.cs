@@ -74,6 +74,9 @@ public sealed partial class TrainRun
         // Small things first: a mistake in a task should not wait for the model.
         TaskData[] tasks = [.. _config.Tasks.Select(Load)];
         using Checkpoint checkpoint = Checkpoint.Open(_config.Model, new CheckpointOpenOptions { ReleasePages = true });
+        _config.RequireSuits(onCpu: device is CpuDevice);
+        if (_config.Forward == Runs.ForwardEngine.Ort)
+            GradientPass.RequireRuntime(checkpoint, device);
         T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(_config.Model), checkpoint.Config.VocabSize);
         IReadOnlyList<RunRow> rows = _config.Rows();
         using RunFolder folder = RunFolder.Open(_config, Inputs(checkpoint, tasks), resume);

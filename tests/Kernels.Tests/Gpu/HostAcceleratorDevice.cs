@@ -35,7 +35,15 @@ internal sealed unsafe class HostAcceleratorDevice(Accelerator accelerator, Comp
     /// <summary>For tests that look past the seam.</summary>
     public Accelerator Accelerator { get; } = accelerator;
 
-    public override void Upload(ReadOnlySpan<byte> source, nint target) => source.CopyTo(new Span<byte>((void*)(target - Shift), source.Length));
+    /// <summary>Thrown by every copy to it from when it is set, as a GPU that has failed does.</summary>
+    public Exception? Failure { get; set; }
+
+    public override void Upload(ReadOnlySpan<byte> source, nint target)
+    {
+        if (Failure is { } failure)
+            throw failure;
+        source.CopyTo(new Span<byte>((void*)(target - Shift), source.Length));
+    }
 
     public override void Download(nint source, Span<byte> target) => new ReadOnlySpan<byte>((void*)(source - Shift), target.Length).CopyTo(target);
 

@@ -141,6 +141,8 @@ internal sealed unsafe class CudaComputeDevice : IlgpuDevice
         if (!disposing || _disposed)
             return;
         _disposed = true;
+        // By whichever thread: a server's device is opened by one, used by another and given back by a third.
+        _cuda.Bind();
         _cublas?.Dispose();
         _stream.Synchronize();
         _stream.Dispose();
