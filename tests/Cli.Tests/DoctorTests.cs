@@ -74,6 +74,7 @@ public sealed class DoctorTests
     [InlineData("evaluate", "--model", "models/t5-gym-tiny", "--task", "clinc150-domain", "--data", "examples/gym")]
     [InlineData("generate", "--model", "models/t5-gym-tiny", "--input", "hello")]
     [InlineData("serve", "--model", "models/t5-gym-tiny", "--port", "0")]
+    [InlineData("parity", "tests/Goldens/t5v11")]
     [InlineData("bench", "step", "--shape", "small")]
     [InlineData("profile", "--model", "models/t5-gym-tiny")]
     public void AGpuThatCannotBeUsedIsAnErrorEverywhere(params string[] command)

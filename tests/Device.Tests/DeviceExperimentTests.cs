@@ -33,7 +33,7 @@ public sealed class DeviceExperimentTests
 
     private static Dictionary<string, JobResult> Run(SmallModel model, string name, Func<ComputeDevice>? open)
     {
-        const string Method = "\"training\": { \"steps\": 2, \"batch_size\": 1, \"eval_every\": 2, \"max_source_length\": 6, \"max_target_length\": 3 }, \"optimizer\": { \"name\": \"adamw\", \"learning_rate\": 0.01 }";
+        const string Method = "\"training\": { \"steps\": 2, \"batch_size\": 1, \"eval_every\": 2, \"max_source_length\": 6, \"max_target_length\": 3 }, \"optimizer\": { \"name\": \"adamw\", \"learning_rate\": 0.01, \"schedule\": \"constant\", \"warmup_steps\": 0 }";
         ExperimentConfig config = ExperimentConfig.Parse($$"""
             {
               "model": "{{SmallModel.Escaped(model.Model)}}", "output": "{{name}}", "threads": 1,

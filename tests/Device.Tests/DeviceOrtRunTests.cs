@@ -1,6 +1,5 @@
 // Runs of `train` whose forward pass is ONNX Runtime's in the device's memory: the same losses and scores as on the CPU, over one copy of the weights; what such a
 // run is refused before anything is written.
-using IptNative.Kernels;
 using IptNative.Kernels.Devices;
 using IptNative.Kernels.Tests.Gpu;
 using IptNative.Model.Backward;
@@ -50,7 +49,7 @@ public sealed class DeviceOrtRunTests : IDisposable
         using Checkpoint checkpoint = MemoryCheckpoint.Random(OddShapes.OneHead, seed: 5);
         using HostAcceleratorDevice device = Placed(new HostAcceleratorPlace());
         using FrozenT5 model = FrozenT5.Load(checkpoint, new FrozenT5Options { Device = device });
-        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Forward = ForwardEngine.Ort });
+        using var pass = new GradientPass(checkpoint, model, new GradientOptions { Forward = Model.Backward.ForwardEngine.Ort });
         var batch = new T5Batch();
         batch.Add([5, 6], [7]);
         double[] loss = [0];

@@ -116,11 +116,11 @@ public sealed class DeviceServeTests : IDisposable
     public async Task TheBatchIsWhatFits()
     {
         var e = await Assert.ThrowsAsync<InsufficientMemoryException>(() => Start(() => HostAcceleratorDevice.Create(memory: 250_000_000)));
-        Assert.Matches(@"^an answer does not fit into 250 MB of ilgpu: weights of \d+ kB and a text of 515 positions take \d+ MB", e.Message);
+        Assert.Matches(@"^an answer does not fit into 250 MB of ilgpu: weights of .+ and a text of 515 positions take \d+ MB", e.Message);
         HostAcceleratorDevice? device = null;
         // 256 MB of it are the plan's allowance for code, a tenth is kept to spare.
         await using CompletionServer server = await Start(() => device = HostAcceleratorDevice.Create(memory: 288_000_000));
-        Assert.Matches(@"^computing on ilgpu, 288 MB free: weights of \d+ kB, up to (2|4|8|16) texts of \d+ positions together; --max-batch 32 and 16384 positions do not fit\.", Assert.Single(_log));
+        Assert.Matches(@"^computing on ilgpu, 288 MB free: weights of .+, up to (2|4|8|16) texts of \d+ positions together; --max-batch 32 and 16384 positions do not fit\.", Assert.Single(_log));
         using HttpClient client = Client(server);
         (int status, JsonNode body, _) = await Post(client, Ask("p0", "the first", 2, r => r["n"] = 32));
         Assert.Equal(400, status);
