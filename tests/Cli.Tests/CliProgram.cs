@@ -1,5 +1,6 @@
 // Runs the program as a user's shell does: a process with its own streams, so that pipes, signals and exit codes are the real ones.
 using System.Diagnostics;
+using System.Globalization;
 using System.IO.Pipes;
 using System.Runtime.InteropServices;
 using System.Text;
@@ -91,6 +92,21 @@ internal static partial class CliProgram
         }
         return new CliRun(process.ExitCode, output.GetAwaiter().GetResult(), WithoutProgress().Replace(error.GetAwaiter().GetResult(), ""));
     }
+
+    /// <summary>Lets programs that are started from now on hear SIGINT. A shell makes what it starts in the background ignore it, and whoever ignores a signal hands that down.</summary>
+    public static void HearInterrupts()
+    {
+        const int Interrupt = 2;
+        const nint Default = 0;
+        if (!OperatingSystem.IsLinux())
+            return;
+        string ignored = File.ReadLines("/proc/self/status").Single(l => l.StartsWith("SigIgn:", StringComparison.Ordinal))["SigIgn:".Length..];
+        if ((ulong.Parse(ignored, NumberStyles.HexNumber | NumberStyles.AllowLeadingWhite, CultureInfo.InvariantCulture) >> (Interrupt - 1) & 1) != 0)
+            _ = Signal(Interrupt, Default);
+    }
+
+    [LibraryImport("libc", EntryPoint = "signal")]
+    private static partial nint Signal(int signal, nint handler);
 
     [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
     private static partial int Control(int descriptor, int command, int value);

@@ -183,6 +183,7 @@ public sealed class TrainCommandTests : IDisposable
     {
         if (OperatingSystem.IsWindows())
             Assert.Skip("there is no SIGINT for one process on Windows");
+        CliProgram.HearInterrupts();
         string file = WriteRun(steps: 100_000);
         using Process first = Said("step 5/", ["train", file]);
         Task<string> output = first.StandardOutput.ReadToEndAsync(), error = first.StandardError.ReadToEndAsync();
