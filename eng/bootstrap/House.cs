@@ -30,10 +30,15 @@ internal sealed class House(string root)
             .Any(file => File.GetLastWriteTimeUtc(file) > File.GetLastWriteTimeUtc(program));
 
     /// <summary>One bootstrap or build at a time; the system drops the lock with the process, however it ends.</summary>
-    public FileStream Lock()
+    public FileStream Lock() => Lock("bootstrap.lock", "another bootstrap or build");
+
+    /// <summary>One test run at a time: reports, logs and some tests' folders lie under artifacts/. Held beside the other lock, so that a run of tests keeps nobody from the program.</summary>
+    public FileStream LockTests() => Lock("test.lock", "another ./test");
+
+    private FileStream Lock(string file, string holder)
     {
         Directory.CreateDirectory(Artifacts);
-        string path = Path.Combine(Artifacts, "bootstrap.lock");
+        string path = Path.Combine(Artifacts, file);
         bool said = false;
         while (true)
         {
@@ -45,7 +50,7 @@ internal sealed class House(string root)
             {
                 // There is no portable way to wait for a file lock; a build takes seconds, so this is fine.
                 if (!said)
-                    Say("waiting for another bootstrap or build in this folder");
+                    Say($"waiting for {holder} in this folder");
                 said = true;
                 Thread.Sleep(200);
             }

@@ -22,6 +22,7 @@ internal static class TestRunner
             return 2;
         }
 
+        using FileStream only = house.LockTests();
         var total = new Count(0, 0, 0);
         try
         {

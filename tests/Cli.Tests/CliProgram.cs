@@ -1,5 +1,8 @@
 // Runs the program as a user's shell does: a process with its own streams, so that pipes, signals and exit codes are the real ones.
 using System.Diagnostics;
+using System.Globalization;
+using System.IO.Pipes;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.RegularExpressions;
 using Xunit;
@@ -55,9 +58,11 @@ internal static partial class CliProgram
         return Ended(process, output, error);
     }
 
-    public static Process Start(params string[] args)
+    public static Process Start(params string[] args) => StartAssembly(Path.Combine(AppContext.BaseDirectory, "iptnative.dll"), args);
+
+    public static Process StartAssembly(string assembly, params string[] args)
     {
-        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", [Path.Combine(AppContext.BaseDirectory, "iptnative.dll"), .. args])
+        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", [assembly, .. args])
         {
             WorkingDirectory = Root,
             RedirectStandardInput = true,
@@ -70,6 +75,14 @@ internal static partial class CliProgram
         return Process.Start(start)!; // a process is always started: UseShellExecute is off
     }
 
+    /// <summary>Makes the pipe of what a program says as short as the system allows (Linux: a page; elsewhere it stays): it waits when nobody reads.</summary>
+    public static void ShortenErrorPipe(Process process)
+    {
+        const int SetPipeSize = 1031; // F_SETPIPE_SZ
+        if (OperatingSystem.IsLinux())
+            Assert.Equal(4096, Control((int)((PipeStream)process.StandardError.BaseStream).SafePipeHandle.DangerousGetHandle(), SetPipeSize, 4096));
+    }
+
     public static CliRun Ended(Process process, Task<string> output, Task<string> error)
     {
         if (!process.WaitForExit(LimitMs))
@@ -80,8 +93,26 @@ internal static partial class CliProgram
         return new CliRun(process.ExitCode, output.GetAwaiter().GetResult(), WithoutProgress().Replace(error.GetAwaiter().GetResult(), ""));
     }
 
+    /// <summary>Lets programs that are started from now on hear SIGINT. A shell makes what it starts in the background ignore it, and whoever ignores a signal hands that down.</summary>
+    public static void HearInterrupts()
+    {
+        const int Interrupt = 2;
+        const nint Default = 0;
+        if (!OperatingSystem.IsLinux())
+            return;
+        string ignored = File.ReadLines("/proc/self/status").Single(l => l.StartsWith("SigIgn:", StringComparison.Ordinal))["SigIgn:".Length..];
+        if ((ulong.Parse(ignored, NumberStyles.HexNumber | NumberStyles.AllowLeadingWhite, CultureInfo.InvariantCulture) >> (Interrupt - 1) & 1) != 0)
+            _ = Signal(Interrupt, Default);
+    }
+
+    [LibraryImport("libc", EntryPoint = "signal")]
+    private static partial nint Signal(int signal, nint handler);
+
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+    private static partial int Control(int descriptor, int command, int value);
+
     // "generating: 0:00:02", "evaluating: 21 %, 0:00:07 left 64 of 300 answers": a busy machine takes over two seconds for anything, and then says so.
-    [GeneratedRegex(@"^[a-z]+ing: [^\n]*\d:\d\d:\d\d[^\n]*\n", RegexOptions.Multiline | RegexOptions.CultureInvariant)]
+    [GeneratedRegex(@"^(?:ipt|[a-z]+ing): [^\n]*\d:\d\d:\d\d[^\n]*\n", RegexOptions.Multiline | RegexOptions.CultureInvariant)]
     internal static partial Regex WithoutProgress();
 
     private static string FindRoot()

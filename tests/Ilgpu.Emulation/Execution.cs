@@ -1,5 +1,5 @@
-// Runs a kernel group by group. The threads of a group are real threads of which one at a time runs, from one point of synchronisation to the next,
-// always in the same order: results repeat, and what differs between orders shows as a race (Memory.cs).
+// Runs a kernel group by group. Of a group's threads one at a time runs, from one point of synchronisation to the next, always in the same order: results repeat,
+// and what differs between orders shows as a race (Memory.cs). Those that stop are real threads of the host; those that do not follow each other on one (Threads.cs).
 using System.Reflection;
 using System.Runtime.ExceptionServices;
 using ILGPU.Runtime;
@@ -11,9 +11,12 @@ internal sealed class KernelLaunch
 {
     private static int s_launches;
     private readonly Action _body;
-    private readonly List<EmulatedThread> _threads;
+    private readonly ThreadRack _rack;
+    private readonly Turn _finished = new();
+    private int _group;
+    private ExceptionDispatchInfo? _failure;
 
-    private KernelLaunch(Accelerator accelerator, MethodInfo kernel, KernelConfig config, Action body, List<EmulatedThread> threads)
+    private KernelLaunch(Accelerator accelerator, MethodInfo kernel, KernelConfig config, Action body, ThreadRack rack)
     {
         GridDim = config.GridDim;
         GroupDim = config.GroupDim;
@@ -21,7 +24,7 @@ internal sealed class KernelLaunch
         Kernel = $"{kernel.DeclaringType?.FullName?.Split('.')[^1]}.{kernel.Name}";
         Number = Interlocked.Increment(ref s_launches);
         _body = body;
-        _threads = threads;
+        _rack = rack;
     }
 
     public Index3D GridDim { get; }
@@ -39,56 +42,39 @@ internal sealed class KernelLaunch
         int threads = config.GroupDim.X * config.GroupDim.Y * config.GroupDim.Z;
         if (threads < 1 || threads > accelerator.MaxNumThreadsPerGroup || config.GridDim.X < 1 || config.GridDim.Y < 1 || config.GridDim.Z < 1 || config.GridDim.Y > 65535 || config.GridDim.Z > 65535)
             throw new InvalidOperationException($"{kernel.Name}: {config.GridDim} groups of {threads} threads were asked for; a group has 1 to {accelerator.MaxNumThreadsPerGroup}, a grid at most 65535 in y and z.");
-        List<EmulatedThread> rented = ThreadRack.Rent(threads);
-        var launch = new KernelLaunch(accelerator, kernel, config, body, rented);
-        try
-        {
-            for (int z = 0; z < config.GridDim.Z; z++)
-            {
-                for (int y = 0; y < config.GridDim.Y; y++)
-                {
-                    for (int x = 0; x < config.GridDim.X; x++)
-                        launch.RunGroup(new Index3D(x, y, z));
-                }
-            }
-        }
-        finally
-        {
-            ThreadRack.Return(rented);
-        }
+        var rack = ThreadRack.Rent(threads, accelerator.PlaceThread);
+        var launch = new KernelLaunch(accelerator, kernel, config, body, rack);
+        rack.Begin(launch.NextGroup(threads));
+        launch._finished.Wait();
+        rack.Return();
+        launch._failure?.Throw();
     }
 
-    private void RunGroup(Index3D index)
-    {
-        var group = new EmulatedGroup(this, index, _threads);
-        for (int i = 0; i < _threads.Count; i++)
-            _threads[i].Prepare(group, i, _body);
-        group.Run();
-    }
-}
+    /// <summary>Lets a thread run that has not begun.</summary>
+    public void Begin(EmulatedThread thread) => _rack.Begin(thread);
 
-/// <summary>Leave to run, given by one thread to another. Deliberately no SemaphoreSlim: it spins before it sleeps, and exactly one thread has work.</summary>
-internal sealed class Turn
-{
-    private bool _given;
-
-    public void Give()
+    /// <summary>Called by the last thread of a group when it ends.</summary>
+    /// <returns>The next group's first thread; null where there is none.</returns>
+    public EmulatedThread? GroupEnded(EmulatedGroup group)
     {
-        lock (this)
-        {
-            _given = true;
-            Monitor.Pulse(this);
-        }
+        group.FreeShared();
+        _failure = group.Failure;
+        return _failure is null && _group < (long)GridDim.X * GridDim.Y * GridDim.Z ? NextGroup(group.Count) : null;
     }
 
-    public void Wait()
+    /// <summary>Called by a carrier that has nothing to carry, before it lets another run.</summary>
+    public void PutBack(Carrier carrier) => _rack.PutBack(carrier);
+
+    public void Finish() => _finished.Give();
+
+    private EmulatedThread NextGroup(int threads)
     {
-        lock (this)
-        {
-            while (!_given)
-                Monitor.Wait(this);
-            _given = false;
-        }
+        var index = new Index3D(_group % GridDim.X, _group / GridDim.X % GridDim.Y, _group / GridDim.X / GridDim.Y);
+        _group++;
+        var group = new EmulatedGroup(this, index, _rack.Threads, threads);
+        for (int i = 0; i < threads; i++)
+            _rack.Threads[i].Prepare(group, i, _body);
+        return _rack.Threads[0];
     }
 }
 
@@ -102,32 +88,31 @@ internal enum ThreadState
 }
 
 /// <summary>The threads of one group, what they share, and whose turn it is.</summary>
-internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<EmulatedThread> threads)
+internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<EmulatedThread> threads, int count)
 {
     private readonly List<MemoryBlock> _shared = [];
-    private readonly ulong[] _exchange = new ulong[2 * threads.Count];
-    private readonly Turn _finished = new();
-    private ExceptionDispatchInfo? _failure;
+    private readonly ulong[] _exchange = new ulong[2 * count];
 
     public KernelLaunch Launch => launch;
 
     public Index3D Index => index;
 
+    public int Count => count;
+
     /// <summary>Stretches between group barriers, counted.</summary>
     public int Interval { get; private set; }
 
-    public bool Failed => _failure is not null;
+    public ExceptionDispatchInfo? Failure { get; private set; }
 
-    public void Run()
+    public bool Failed => Failure is not null;
+
+    public void FreeShared()
     {
-        threads[0].Wake();
-        _finished.Wait();
         foreach (MemoryBlock block in _shared)
             block.Free();
-        _failure?.Throw();
     }
 
-    public void Fail(Exception e) => _failure ??= ExceptionDispatchInfo.Capture(e);
+    public void Fail(Exception e) => Failure ??= ExceptionDispatchInfo.Capture(e);
 
     public MemoryBlock Shared(int ordinal, long bytes)
     {
@@ -139,32 +124,36 @@ internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<Emu
 
     public ref ulong Slot(int thread, int parity) => ref _exchange[2 * thread + parity];
 
-    /// <summary>Called by the running thread when it stops or ends: lets the next one run. True where that is the caller itself.</summary>
-    public bool Next(EmulatedThread current)
+    /// <summary>Called by the running thread when it stops or ends: whose turn it is then, which may be the caller's own. Null where all have ended.</summary>
+    public EmulatedThread? Next(EmulatedThread current)
     {
         if (current.State == ThreadState.AtWarpExchange)
             ReleaseWarp(current);
         EmulatedThread? next = FirstReady(current.Index);
-        if (next is null && !Failed && threads.Any(thread => thread.State != ThreadState.Done))
+        if (next is null && !Failed && !AllDone())
         {
             ReleaseGroup();
             next = FirstReady(-1);
         }
-        if (next == current)
-            return true;
-        if (next is null)
-            _finished.Give();
-        else
-            next.Wake();
-        return false;
+        return next;
+    }
+
+    private bool AllDone()
+    {
+        for (int i = 0; i < count; i++)
+        {
+            if (threads[i].State != ThreadState.Done)
+                return false;
+        }
+        return true;
     }
 
     /// <summary>After a failure every thread is let run once more, to leave.</summary>
     private EmulatedThread? FirstReady(int after)
     {
-        for (int i = 1; i <= threads.Count; i++)
+        for (int i = 1; i <= count; i++)
         {
-            EmulatedThread thread = threads[(after + i) % threads.Count];
+            EmulatedThread thread = threads[(after + i) % count];
             if (thread.State == ThreadState.Ready || (Failed && thread.State != ThreadState.Done))
                 return thread;
         }
@@ -173,7 +162,7 @@ internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<Emu
 
     private void ReleaseWarp(EmulatedThread current)
     {
-        int first = current.Index / launch.WarpSize * launch.WarpSize, end = Math.Min(first + launch.WarpSize, threads.Count);
+        int first = current.Index / launch.WarpSize * launch.WarpSize, end = Math.Min(first + launch.WarpSize, count);
         for (int i = first; i < end; i++)
         {
             if (threads[i].State != ThreadState.AtWarpExchange)
@@ -187,16 +176,19 @@ internal sealed class EmulatedGroup(KernelLaunch launch, Index3D index, List<Emu
     // Nobody can run: all wait at one barrier, or the kernel is wrong.
     private void ReleaseGroup()
     {
-        if (threads.Find(thread => thread.State != ThreadState.AtGroupBarrier) is { } other)
+        for (int i = 0; i < count; i++)
         {
-            EmulatedThread waiting = threads.First(thread => thread.State is ThreadState.AtGroupBarrier or ThreadState.AtWarpExchange);
+            EmulatedThread other = threads[i];
+            if (other.State == ThreadState.AtGroupBarrier)
+                continue;
+            EmulatedThread waiting = threads.Take(count).First(thread => thread.State is ThreadState.AtGroupBarrier or ThreadState.AtWarpExchange);
             Fail(new InvalidOperationException($"{waiting.Name} waits at {waiting.Place}, {other.Name} {(other.State == ThreadState.Done ? "has ended" : $"waits at {other.Place}")}: a divergent barrier. A GPU hangs here."));
             return;
         }
-        RequireSamePlace(0, threads.Count, "a barrier");
+        RequireSamePlace(0, count, "a barrier");
         Interval++;
-        foreach (EmulatedThread thread in threads)
-            thread.Release(warp: false);
+        for (int i = 0; i < count; i++)
+            threads[i].Release(warp: false);
     }
 
     private void RequireSamePlace(int first, int end, string what)
@@ -215,20 +207,14 @@ internal sealed class EmulatedThread
     [ThreadStatic]
     private static EmulatedThread? t_current;
 
-    private readonly Turn _turn = new();
-    private readonly Thread _thread;
+    // Not null from its start to its end.
+    private Carrier? _carrier;
     private EmulatedGroup? _group;
     private Action? _body;
     private int _sharedArrays;
     private int _warpInterval;
 
-    public EmulatedThread()
-    {
-        Log = new AccessLog(this);
-        // A kernel is shallow; a thousand threads of the default size would not be.
-        _thread = new Thread(Loop, 256 * 1024) { IsBackground = true, Name = "emulated GPU thread" };
-        _thread.Start();
-    }
+    public EmulatedThread() => Log = new AccessLog(this);
 
     public static EmulatedThread? Current => t_current;
 
@@ -241,7 +227,7 @@ internal sealed class EmulatedThread
     public ThreadState State { get; private set; }
 
     /// <summary>File and line where it waits.</summary>
-    public string Place { get; private set; } = "";
+    public CodePlace Place { get; private set; }
 
     public EmulatedGroup Group => _group ?? throw new InvalidOperationException("The thread has no group.");
 
@@ -259,9 +245,8 @@ internal sealed class EmulatedThread
     public void Prepare(EmulatedGroup group, int index, Action body)
     {
         (_group, Index, _body, _sharedArrays, _warpInterval, State) = (group, index, body, 0, 0, ThreadState.Ready);
+        Log.Clear();
     }
-
-    public void Wake() => _turn.Give();
 
     public void Release(bool warp)
     {
@@ -290,69 +275,64 @@ internal sealed class EmulatedThread
         return new ArrayView<T>(block, block.Address, extent);
     }
 
+    /// <summary>Runs its part of the kernel.</summary>
+    /// <param name="carrier">The host's thread that calls.</param>
+    /// <returns>A thread that is to begin on this carrier; null where it is to wait.</returns>
+    public EmulatedThread? Run(Carrier carrier)
+    {
+        (t_current, _carrier) = (this, carrier);
+        try
+        {
+            if (!Group.Failed)
+                _body!(); // not null: Prepare came before
+            Log.Judge();
+        }
+        catch (AbandonedException)
+        {
+            // Another thread's failure is the one to report.
+        }
+        catch (Exception e)
+        {
+            Group.Fail(new InvalidOperationException($"{Name}: {e.Message}", e));
+        }
+        State = ThreadState.Done;
+        (t_current, _carrier) = (null, null);
+        KernelLaunch launch = Group.Launch;
+        EmulatedThread? next = Group.Next(this) ?? launch.GroupEnded(Group);
+        if (next is not null && next._carrier is null)
+            return next;
+        launch.PutBack(carrier);
+        if (next is null)
+            launch.Finish();
+        else
+            next._carrier!.GoOn(); // not null: just asked
+        return null;
+    }
+
     private void Stop(ThreadState state, string file, int line)
     {
         Log.Judge();
-        Place = $"{Path.GetFileName(file)}:{line}";
+        Place = new CodePlace(file, line);
         State = state;
-        if (!Group.Next(this))
-            _turn.Wait();
+        EmulatedThread next = Group.Next(this) ?? throw new InvalidOperationException($"{Name} has stopped, and all have ended.");
+        if (next != this)
+        {
+            Carrier own = _carrier!; // not null: it runs
+            if (next._carrier is { } carrier)
+                carrier.GoOn();
+            else
+                Group.Launch.Begin(next);
+            own.Wait();
+        }
         if (Group.Failed)
             throw new AbandonedException();
-    }
-
-    private void Loop()
-    {
-        t_current = this;
-        while (true)
-        {
-            _turn.Wait();
-            try
-            {
-                if (!Group.Failed)
-                    _body!(); // not null: Prepare came before Wake
-                Log.Judge();
-            }
-            catch (AbandonedException)
-            {
-                // Another thread's failure is the one to report.
-            }
-            catch (Exception e)
-            {
-                Group.Fail(new InvalidOperationException($"{Name}: {e.Message}", e));
-            }
-            State = ThreadState.Done;
-            Group.Next(this);
-        }
     }
 
     private sealed class AbandonedException : Exception;
 }
 
-/// <summary>Threads are kept from launch to launch.</summary>
-internal static class ThreadRack
+/// <summary>A place in a kernel's source.</summary>
+internal readonly record struct CodePlace(string File, int Line)
 {
-    private static readonly Stack<EmulatedThread> Idle = new();
-
-    public static List<EmulatedThread> Rent(int count)
-    {
-        var threads = new List<EmulatedThread>(count);
-        lock (Idle)
-        {
-            while (threads.Count < count && Idle.TryPop(out EmulatedThread? thread))
-                threads.Add(thread);
-        }
-        while (threads.Count < count)
-            threads.Add(new EmulatedThread());
-        return threads;
-    }
-
-    public static void Return(List<EmulatedThread> threads)
-    {
-        lock (Idle)
-        {
-            foreach (EmulatedThread thread in threads)
-                Idle.Push(thread);
-        }
-    }
+    public override string ToString() => $"{Path.GetFileName(File)}:{Line}";
 }

@@ -147,6 +147,9 @@ internal sealed unsafe class AccessLog(EmulatedThread thread)
         }
     }
 
+    /// <summary>Forgets what a failed kernel left.</summary>
+    public void Clear() => _count = 0;
+
     /// <summary>Compares what was touched with what others did, and writes it down.</summary>
     public void Judge(int keep = 0)
     {

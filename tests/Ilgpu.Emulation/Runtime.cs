@@ -29,6 +29,9 @@ public sealed class Accelerator : IDisposable
 
     internal DeviceMemory Memory { get; } = new();
 
+    /// <summary>Binds the calling thread to the core of a number. The emulation's own: the threads of a launch take turns, which is quickest on one core.</summary>
+    public Action<int> PlaceThread { get; init; } = _ => { };
+
     /// <summary>Takes device memory, filled with NaN patterns.</summary>
     public MemoryBuffer AllocateRaw(long length, int elementSize) => new AllocatedBuffer(this, length, elementSize);
 

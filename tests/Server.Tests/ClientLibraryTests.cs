@@ -17,7 +17,7 @@ public sealed class ClientLibraryTests
         {
             foreach (string file in Directory.GetFiles(Scripts))
                 File.Copy(file, Path.Combine(folder, Path.GetFileName(file)));
-            (int installed, _, string why) = await Run("npm", folder, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=0");
+            (int installed, _, string why) = await Run("npm", folder, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=0", "--fetch-timeout=30000");
             Assert.SkipWhen(installed != 0, $"npm could not install openai {Path.Combine(Scripts, "package-lock.json")} (no Node.js, or no registry in reach): {why}");
 
             const string token = "0123456789abcdef";

@@ -15,8 +15,10 @@ public sealed class CompletionTests
         "[wiki_split] The cat sat on the mat and then it went home because it was hungry and cold .", "x", "[words-longest] a bb ccc dddd eeeee",
     ];
 
-    // Long enough that a client surely leaves, or a queue surely fills, before it ends by itself.
-    private static JsonObject Endless(string model = "p0") => new() { ["model"] = model, ["prompt"] = "[wiki_split] a", ["temperature"] = 2, ["seed"] = 3, ["max_tokens"] = 4000, ["min_tokens"] = 3999 };
+    // Minutes by itself (attention reads all that was written): a client surely leaves, or a queue surely fills, before it ends, however late they are.
+    private const int Longest = 50_000;
+
+    private static JsonObject Endless(string model = "p0") => new() { ["model"] = model, ["prompt"] = "[wiki_split] a", ["temperature"] = 2, ["seed"] = 3, ["max_tokens"] = Longest, ["min_tokens"] = Longest - 1 };
 
     // One thread is one lane; three are three, and meet in one queue.
     [Theory]
@@ -166,7 +168,7 @@ public sealed class CompletionTests
     [Fact]
     public async Task AFullQueueSaysWhenToComeBackAndALeavingClientMakesRoom()
     {
-        await using RunningServer running = await RunningServer.Start(change: o => o with { MaxBatch = 1, MaxChoices = 1, MaxQueue = 1, MaxTokens = 4000 });
+        await using RunningServer running = await RunningServer.Start(change: o => o with { MaxBatch = 1, MaxChoices = 1, MaxQueue = 1, MaxTokens = Longest });
         using var leave = new CancellationTokenSource();
         HttpResponseMessage first = await running.Stream(Endless(), leave.Token);
         await RunningServer.Until(async () => await running.Figure("iptnative_running_texts") == 1, "the first runs");
@@ -188,7 +190,7 @@ public sealed class CompletionTests
     [Fact]
     public async Task AClientThatLeavesTheQueueMakesRoomInIt()
     {
-        await using RunningServer running = await RunningServer.Start(change: o => o with { MaxBatch = 1, MaxChoices = 1, MaxQueue = 1, MaxTokens = 4000 });
+        await using RunningServer running = await RunningServer.Start(change: o => o with { MaxBatch = 1, MaxChoices = 1, MaxQueue = 1, MaxTokens = Longest });
         using CancellationTokenSource leaveFirst = new(), leaveSecond = new();
         using HttpResponseMessage first = await running.Stream(Endless(), leaveFirst.Token);
         await RunningServer.Until(async () => await running.Figure("iptnative_running_texts") == 1, "the first runs");
@@ -225,7 +227,7 @@ public sealed class CompletionTests
         (request["max_tokens"], request["min_tokens"]) = (250, 249);
         JsonNode whole = await running.Complete(request);
         using HttpResponseMessage response = await running.Stream(request, TestContext.Current.CancellationToken);
-        Task drained = running.Server.DrainAsync(TimeSpan.FromMinutes(1));
+        Task drained = running.Server.DrainAsync(TimeSpan.FromMinutes(10));
         var text = new StringBuilder();
         string last = "";
         await foreach (string part in RunningServer.Parts(response))
@@ -243,7 +245,7 @@ public sealed class CompletionTests
     [Fact]
     public async Task StoppingWithoutPatienceFailsWhatRuns()
     {
-        RunningServer running = await RunningServer.Start(change: o => o with { MaxTokens = 4000 });
+        RunningServer running = await RunningServer.Start(change: o => o with { MaxTokens = Longest });
         await using (running)
         {
             HttpResponseMessage response = await running.Stream(Endless(), TestContext.Current.CancellationToken);

@@ -13,8 +13,7 @@ public sealed class IptKillTests
     // Far above what these runs take, on a machine that others use too.
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(15);
 
-    // Every kind of job, two ablations, a baseline. Prompt tuning evaluates at every step, so that there is always a next checkpoint to be killed at, and a while
-    // left after it. What comes after the last kill takes seconds, because whoever kills may be told late on a busy machine.
+    // Every kind of job, two ablations, a baseline. A checkpoint is written at every evaluation: after each step of prompt tuning, after every second of the others.
     private const string Experiment = """
         {
           "model": "MODEL", "threads": 1,
@@ -23,7 +22,7 @@ public sealed class IptKillTests
           "seeds": [0], "d_i": [2],
           "prompt_tuning": { "prompt": { "length": 3, "init": "vocab" }, "optimizer": { "name": "adamw", "learning_rate": 0.05 }, "training": { "steps": 16, "batch_size": 2, "eval_every": 1, "max_source_length": 32, "max_target_length": 4 } },
           "msf": { "d_inner": 5, "optimizer": { "name": "adamw", "learning_rate": 0.01, "schedule": "linear_decay", "warmup_steps": 1 }, "training": { "steps": 6, "batch_size": 4, "eval_every": 2, "max_source_length": 32, "max_target_length": 4 } },
-          "ist": { "search": "SEARCH", "init_std": 0.5, "population": 2, "optimizer": { "name": "adamw", "learning_rate": 0.1, "schedule": "constant", "warmup_steps": 0 }, "training": { "steps": STEPS, "batch_size": 2, "eval_every": EVERY, "max_source_length": 32, "max_target_length": 4 } },
+          "ist": { "search": "SEARCH", "init_std": 0.5, "population": 2, "optimizer": { "name": "adamw", "learning_rate": 0.1, "schedule": "constant", "warmup_steps": 0 }, "training": { "steps": 6, "batch_size": 2, "eval_every": 2, "max_source_length": 32, "max_target_length": 4 } },
           "challenges": { "other_data_reference": "same_draw" },
           "baselines": { "fastfood": MORE },
           "ablations": { ABLATIONS }
@@ -31,22 +30,21 @@ public sealed class IptKillTests
         """;
 
     [Theory]
-    [InlineData("gradient", 80, "\"shots_draw\": 42, \"stability_runs\": 2", new[] { 4, 13, 6 })] // in prompt tuning, a subspace, intrinsic tuning
-    [InlineData("cma_es", 20, "", new[] { 4, 13, 3 })] // the last one in a search
-    public void KilledThreeTimesItWritesTheReportOfOneThatNeverWas(string search, int every, string ablations, int[] kills)
+    [InlineData("gradient", "\"shots_draw\": 42, \"stability_runs\": 2", "ist step 4/6")]
+    [InlineData("cma_es", "", "ist turn 4/6")]
+    public void KilledThreeTimesItWritesTheReportOfOneThatNeverWas(string search, string ablations, string last)
     {
         string folder = Path.Combine(Folder, search), whole = Path.Combine(folder, "whole"), killed = Path.Combine(folder, "killed"), file = Path.Combine(folder, "kill.json");
         if (Directory.Exists(folder)) Directory.Delete(folder, recursive: true);
         Directory.CreateDirectory(killed);
         File.WriteAllText(file, Experiment.Replace("MODEL", Json(CliProgram.Model), StringComparison.Ordinal)
             .Replace("GYM", Json(Path.Combine(CliProgram.Root, "examples", "gym")), StringComparison.Ordinal).Replace("SEARCH", search, StringComparison.Ordinal)
-            .Replace("STEPS", $"{3 * every}", StringComparison.Ordinal).Replace("EVERY", $"{every}", StringComparison.Ordinal)
             .Replace("ABLATIONS", ablations, StringComparison.Ordinal).Replace("MORE", ablations.Length > 0 ? "true" : "false", StringComparison.Ordinal));
         Finish("ipt", file, "--out", whole);
 
-        // Each goes on where the one before was killed.
-        foreach (int checkpoints in kills)
-            KillAfter(checkpoints, killed, "ipt", file, "--out", killed);
+        // Each goes on where the one before was killed: anywhere between this step and the next, a checkpoint is due then.
+        foreach (string gate in (string[])["prompt_tuning step 5/16", "subspace step 4/6", last])
+            GatedIpt.KillAt(gate, file, "--out", killed);
         Finish("ipt", file, "--out", killed);
 
         foreach (string report in Reports)
@@ -57,31 +55,6 @@ public sealed class IptKillTests
         Assert.Equal(expected.Keys, found.Keys);
         Assert.All(expected, job => Assert.True(job.Value.AsSpan().SequenceEqual(found[job.Key]), job.Key));
         Assert.Empty(Directory.GetFileSystemEntries(Path.Combine(killed, "working")));
-    }
-
-    /// <summary>Starts the program and kills it when it has written so many checkpoints.</summary>
-    private static void KillAfter(int checkpoints, string output, params string[] arguments)
-    {
-        using var enough = new ManualResetEventSlim();
-        int seen = 0;
-        using var watcher = new FileSystemWatcher(output, "state.safetensors") { IncludeSubdirectories = true, NotifyFilter = NotifyFilters.FileName };
-        // A checkpoint appears by a rename.
-        watcher.Renamed += (_, _) => Count();
-        watcher.Created += (_, _) => Count();
-        watcher.EnableRaisingEvents = true;
-        using Process process = CliProgram.Start(arguments);
-        Task<string> texts = process.StandardOutput.ReadToEndAsync(), errors = process.StandardError.ReadToEndAsync();
-        process.StandardInput.Close();
-        Assert.True(enough.Wait(Limit), $"{seen} checkpoints in {Limit}, expected {checkpoints}");
-        process.Kill();
-        process.WaitForExit();
-        Assert.True(process.ExitCode != 0, $"it ended before it was killed: {texts.GetAwaiter().GetResult()}");
-        Assert.DoesNotContain("iptnative: ", errors.GetAwaiter().GetResult(), StringComparison.Ordinal);
-
-        void Count()
-        {
-            if (Interlocked.Increment(ref seen) >= checkpoints) enough.Set();
-        }
     }
 
     private static void Finish(params string[] arguments)

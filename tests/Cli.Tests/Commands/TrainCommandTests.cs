@@ -1,6 +1,7 @@
 // 'iptnative train' as a user meets it: what is wrong is said, nothing is lost, and a run that was killed goes on.
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Xunit;
@@ -164,12 +165,12 @@ public sealed class TrainCommandTests : IDisposable
     [Fact]
     public void KilledAtAnyMomentItGoesOnBitForBit()
     {
-        string file = WriteRun(steps: 1200), whole = At("whole"), parts = At("parts");
+        string file = WriteRun(steps: 500), whole = At("whole"), parts = At("parts");
         CliProgram.Run("train", file, "--output", whole, "--runs", "2").Returned(0);
-        Directory.CreateDirectory(parts);
-        // 1,200 steps are seconds of work and 2,880 lines: far from the end also where the kill comes late. The second process is killed while it opens what the first one left.
-        foreach (int lines in (ReadOnlySpan<int>)[1, 1, 40, 95])
-            KillAfter(lines, parts, "train", file, "--output", parts, "--runs", "2", "--resume");
+        // Among the first steps, opening what the first process left, and behind evaluations. 90 evaluations of over 100 bytes follow the last, more than the pipe and
+        // its reader take in: none of these runs can end before it is killed, however late that is.
+        foreach (string said in (string[])["forward by our own kernels", "memory plan: ", "step 20/500 ", "step 45/500 "])
+            KillAt(said, "train", file, "--output", parts, "--runs", "2", "--resume");
         CliProgram.Run("train", file, "--output", parts, "--runs", "2", "--resume").Returned(0);
         Assert.Equal(Log(whole), Log(parts));
         foreach (string seed in (string[])["words-second-seed42", "words-second-seed43"])
@@ -182,8 +183,9 @@ public sealed class TrainCommandTests : IDisposable
     {
         if (OperatingSystem.IsWindows())
             Assert.Skip("there is no SIGINT for one process on Windows");
+        CliProgram.HearInterrupts();
         string file = WriteRun(steps: 100_000);
-        using Process first = Watched(1, At("out"), ["train", file]);
+        using Process first = Said("step 5/", ["train", file]);
         Task<string> output = first.StandardOutput.ReadToEndAsync(), error = first.StandardError.ReadToEndAsync();
         CliProgram.Run("train", file, "--resume").Returned(1).Says($"process {first.Id} on ").Says("is writing it, expected nobody. Wait until that run ends, or give this one another 'output'.");
         using (Process kill = Process.Start("kill", ["-INT", $"{first.Id}"]))
@@ -193,7 +195,8 @@ public sealed class TrainCommandTests : IDisposable
         Assert.Equal((130, ""), (interrupted.Code, interrupted.Output));
         // What the log holds is what the checkpoint holds: going on, no step is done again.
         string[] log = Log(At("out"), timings: true);
-        KillAfter(log.Length + 1, At("out"), "train", file, "--resume");
+        KillAt("step ", "train", file, "--resume");
+        Assert.True(Log(At("out")).Length > log.Length);
         Assert.Equal(log, Log(At("out"), timings: true)[..log.Length]);
     }
 
@@ -205,7 +208,7 @@ public sealed class TrainCommandTests : IDisposable
         string package = At("package");
         CliProgram.Run("export", "--checkpoint", CliProgram.Model, "--out", package, "--dtype", "int8").Returned(0);
         string file = WriteRun(extra: $$"""{ "model": {{JsonSerializer.Serialize(package)}}, "weights": "mapped" }""", steps: 100_000);
-        using Process run = Watched(2, At("out"), ["train", file]);
+        using Process run = Said("step 5/", ["train", file]);
         Task<string> output = run.StandardOutput.ReadToEndAsync(), error = run.StandardError.ReadToEndAsync();
         using (var data = new FileStream(Path.Combine(package, "model.onnx_data"), FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
             data.SetLength(1 << 20);
@@ -218,7 +221,7 @@ public sealed class TrainCommandTests : IDisposable
     {
         if (!OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64)
             Assert.Skip("elsewhere than on Linux on x86-64 the runtime aborts with a stack");
-        using Process run = Watched(1, At("out"), ["train", WriteRun(steps: 100_000)]);
+        using Process run = Said("step 5/", ["train", WriteRun(steps: 100_000)]);
         Task<string> output = run.StandardOutput.ReadToEndAsync(), error = run.StandardError.ReadToEndAsync();
         using (Process kill = Process.Start("kill", ["-BUS", $"{run.Id}"]))
             kill.WaitForExit(LimitMs);
@@ -226,43 +229,30 @@ public sealed class TrainCommandTests : IDisposable
         Assert.EndsWith(Program.PageLost, ended.Error, StringComparison.Ordinal);
     }
 
-    private static void KillAfter(int lines, string folder, params string[] args)
+    // Kills the program once it has said a line that begins so.
+    private static void KillAt(string said, params string[] args)
     {
-        using Process process = Watched(lines, folder, args);
+        using Process process = Said(said, args);
         Assert.False(process.HasExited, "the run ended before it could be killed");
         process.Kill(); // SIGKILL
         Assert.True(process.WaitForExit(LimitMs));
     }
 
-    // Starts the program and comes back when its log has so many lines: told by the file system, not by the clock.
-    private static Process Watched(int lines, string folder, string[] args)
+    // Starts the program and comes back when it has said a line that begins so: told by its own pipe, neither by the clock nor by the file system. Until somebody
+    // reads on it gets no further than the pipe is long; on Linux that is made a page, so that even a short run waits for whoever is late.
+    private static Process Said(string said, string[] args)
     {
-        Directory.CreateDirectory(folder);
-        string log = Path.Combine(folder, "log.jsonl");
-        using var changed = new SemaphoreSlim(0);
-        using var watcher = new FileSystemWatcher(folder, "log.jsonl");
-        watcher.Changed += (_, _) => changed.Release();
-        watcher.Created += (_, _) => changed.Release();
-        watcher.EnableRaisingEvents = true;
         Process process = CliProgram.Start(args);
-        process.EnableRaisingEvents = true;
-        process.Exited += Ended;
-        while (!process.HasExited && Lines() < lines)
-            Assert.True(changed.Wait(LimitMs), $"the log did not grow within {LimitMs} ms");
-        process.Exited -= Ended;
-        return process;
-
-        void Ended(object? sender, EventArgs e) => changed.Release();
-
-        int Lines()
+        CliProgram.ShortenErrorPipe(process);
+        var lines = new StringBuilder();
+        while (true)
         {
-            if (!File.Exists(log))
-                return 0;
-            using var stream = new FileStream(log, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            int count = 0;
-            for (int b; (b = stream.ReadByte()) >= 0;)
-                count += b == '\n' ? 1 : 0;
-            return count;
+            Task<string?> line = process.StandardError.ReadLineAsync(TestContext.Current.CancellationToken).AsTask();
+            Assert.True(line.Wait(LimitMs, TestContext.Current.CancellationToken), $"nothing new was said within {LimitMs} ms after\n{lines}");
+            Assert.True(line.Result is not null, $"the run ended before it said '{said}':\n{lines}");
+            if (line.Result.StartsWith(said, StringComparison.Ordinal))
+                return process;
+            lines.AppendLine(line.Result);
         }
     }
 }

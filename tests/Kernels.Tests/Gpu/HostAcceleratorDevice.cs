@@ -26,7 +26,7 @@ internal sealed unsafe class HostAcceleratorDevice(Accelerator accelerator, Comp
 
 #if ILGPU_EMULATION
     // 3 multiprocessors: grids are small, and groups walk on.
-    private static readonly Accelerator Shared = new(Lanes, ThreadsOfGroup, 3);
+    private static readonly Accelerator Shared = new(Lanes, ThreadsOfGroup, 3) { PlaceThread = ThreadPlace.Stay };
 #else
     private static readonly Context SharedContext = Context.Create(builder => builder.CPU(new CPUDevice(Lanes, 2, 1)).Optimize(OptimizationLevel.O2));
     private static readonly Accelerator Shared = SharedContext.CreateCPUAccelerator(0);

@@ -82,7 +82,7 @@ public sealed class ProfileTests
     public void FilesAreATraceAndAPageOfItsOwn()
     {
         ProfileResult result = Profile() with { Model = "</script><b>" };
-        string folder = Path.Combine(Path.GetTempPath(), $"iptnative-profile-{Environment.ProcessId}");
+        string folder = Directory.CreateTempSubdirectory("iptnative-profile-").FullName;
         try
         {
             ProfileTimeline.Write(result, folder);
