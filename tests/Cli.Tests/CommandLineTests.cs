@@ -1,5 +1,6 @@
 // What a user meets at the command line: exit codes, the messages to act on, the shapes of --json.
 using System.Text.Json;
+using IptNative.Cli.Terminal;
 using Xunit;
 
 namespace IptNative.Cli.Tests;
@@ -176,6 +177,15 @@ public sealed class CommandLineTests : IDisposable
         CliProgram.Run("tokenize", "--model", CliProgram.Model, "--input-file", file).Returned(1).Says("found bytes that are no UTF-8").Says("Convert the file to UTF-8.");
         string jsonl = Write("x.jsonl", "{\"text\": \"fine\"}\n{\"txt\": 1}\n");
         CliProgram.Run("tokenize", "--model", CliProgram.Model, "--jsonl", "--input-file", jsonl).Returned(1).Says("line 2 has no string field 'text'. With --jsonl each line is an object such as {\"text\": \"hello\"}.");
+    }
+
+    [Fact]
+    public void WhatIsDeniedComesWithAWayOut()
+    {
+        // Not by a folder's rights: who runs the tests as root is denied nothing.
+        Assert.Equal("Access to the path '/out' is denied. Give another file or folder, or the right to this one to the user who runs the program.",
+            ExitCode.Describe(new UnauthorizedAccessException("Access to the path '/out' is denied.")));
+        Assert.Equal("x is 0.", ExitCode.Describe(new ArgumentException("x is 0.", "count")));
     }
 
     [Fact]

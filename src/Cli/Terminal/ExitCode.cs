@@ -56,7 +56,8 @@ internal static class ExitCode
         catch (Exception e) when (e is IOException or InvalidDataException or UnauthorizedAccessException or InsufficientMemoryException
             or NotSupportedException or ArgumentException or DllNotFoundException)
         {
-            return Report(WithoutParameter(e), Failed);
+            // An option given as --set is the command line's, wherever its mistake is found; the same mistake in a run file is a failure to read that file.
+            return Report(Describe(e), e is ArgumentException or InvalidDataException && e.Message.StartsWith("--set ", StringComparison.Ordinal) ? Usage : Failed);
         }
     }
 
@@ -78,9 +79,15 @@ internal static class ExitCode
         return code;
     }
 
-    // The name of a C# parameter, which .NET appends, says nothing to a user.
-    private static string WithoutParameter(Exception e) => e is ArgumentException { ParamName: { } name }
-        ? e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal) : e.Message;
+    /// <summary>What of an exception is for the user.</summary>
+    public static string Describe(Exception e) => e switch
+    {
+        // The name of a C# parameter, which .NET appends, says nothing to a user.
+        ArgumentException { ParamName: { } name } => e.Message.Replace($" (Parameter '{name}')", "", StringComparison.Ordinal),
+        // .NET's own: says what was denied, not what to do.
+        UnauthorizedAccessException => $"{e.Message} Give another file or folder, or the right to this one to the user who runs the program.",
+        _ => e.Message,
+    };
 
     // EPIPE as .NET reports it on Unix (errno 32) and ERROR_NO_DATA / ERROR_BROKEN_PIPE on Windows.
     private static bool IsClosedPipe(IOException e) => (e.HResult & 0xFFFF) is 32 or 109 or 232;

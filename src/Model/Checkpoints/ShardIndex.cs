@@ -1,5 +1,6 @@
 // The index of a sharded checkpoint: which tensor lies in which file. Deliberately not: the shards' formats.
 using System.Text.Json;
+using IptNative.Model.Config;
 
 namespace IptNative.Model.Checkpoints;
 
@@ -22,7 +23,7 @@ internal sealed record ShardIndex(string Path, IReadOnlyDictionary<string, strin
         var shardOf = new Dictionary<string, string>(StringComparer.Ordinal);
         try
         {
-            using JsonDocument json = JsonDocument.Parse(File.ReadAllBytes(path), new JsonDocumentOptions { AllowDuplicateProperties = false });
+            using JsonDocument json = JsonDocument.Parse(JsonText.ReadFile(path), new JsonDocumentOptions { AllowDuplicateProperties = false });
             if (json.RootElement.ValueKind != JsonValueKind.Object || !json.RootElement.TryGetProperty("weight_map", out JsonElement map) || map.ValueKind != JsonValueKind.Object)
                 throw Bad(path, "found no object 'weight_map'");
             foreach (JsonProperty entry in map.EnumerateObject())

@@ -88,7 +88,7 @@ public sealed record T5Config
             long bytes = new FileInfo(path).Length;
             if (bytes > MaxFileBytes)
                 throw new InvalidDataException($"{path}: reading the model configuration; found {bytes} bytes, expected at most {MaxFileBytes}. Is this a T5 checkpoint's config.json?");
-            node = JsonNode.Parse(File.ReadAllBytes(path), documentOptions: new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowDuplicateProperties = false });
+            node = JsonNode.Parse(JsonText.ReadFile(path), documentOptions: new JsonDocumentOptions { CommentHandling = JsonCommentHandling.Skip, AllowDuplicateProperties = false });
         }
         catch (JsonException e)
         {

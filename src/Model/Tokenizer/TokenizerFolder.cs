@@ -1,6 +1,7 @@
 // Reads spiece.model with the Hugging Face files beside it. Deliberately not: tokenizer.json (TokenizerJson), read only where there is no spiece.model.
 using System.Globalization;
 using System.Text.Json;
+using IptNative.Model.Config;
 
 namespace IptNative.Model.Tokenizer;
 
@@ -116,7 +117,9 @@ internal static class TokenizerFolder
     {
         try
         {
-            JsonDocument document = JsonDocument.Parse(SentencePieceModel.ReadBounded(path));
+            byte[] bytes = SentencePieceModel.ReadBounded(path);
+            JsonText.Require(bytes);
+            JsonDocument document = JsonDocument.Parse(bytes);
             if (document.RootElement.ValueKind == JsonValueKind.Object)
                 return document;
             document.Dispose();

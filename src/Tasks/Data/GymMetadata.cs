@@ -31,7 +31,7 @@ public static class GymMetadata
             foreach (JsonProperty entry in document.RootElement.EnumerateObject()) tasks.Add(ReadTask(entry, $"{path}, task \"{entry.Name}\""));
             return tasks;
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException) // the latter: a text that is no UTF-8, or half a surrogate pair
         {
             throw new InvalidDataException($"{path}: no JSON ({e.Message}); expected an object with one entry per task.", e);
         }

@@ -44,7 +44,7 @@ public static class JsonLinesReader
             using JsonDocument document = Parse(lines[i], where);
             if (document.RootElement.ValueKind != JsonValueKind.Object)
                 throw new InvalidDataException($"{where}: holds a JSON {document.RootElement.ValueKind.ToString().ToLowerInvariant()}; expected an object {{...}} per line.");
-            foreach (TaskExample example in cast(document.RootElement, where))
+            foreach (TaskExample example in Cast(cast, document.RootElement, where))
             {
                 if (string.IsNullOrWhiteSpace(example.Input)) throw new InvalidDataException($"{where}: the input is empty; expected text. Fill the fields of the template.");
                 if (example.Answers.Any(string.IsNullOrWhiteSpace)) throw new InvalidDataException($"{where}: an answer is empty; expected text. Fill the fields of the template.");
@@ -52,6 +52,19 @@ public static class JsonLinesReader
             }
         }
         return examples.Count > 0 ? examples : throw new InvalidDataException($"{path}: {lines.Count} records gave 0 examples for training; expected at least 1.");
+    }
+
+    private static List<TaskExample> Cast(Func<JsonElement, string, IEnumerable<TaskExample>> cast, JsonElement record, string where)
+    {
+        try
+        {
+            return [.. cast(record, where)];
+        }
+        catch (InvalidOperationException e)
+        {
+            // "\ud800" is JSON by its grammar and no text: .NET says so only when the text is looked at.
+            throw new InvalidDataException($"{where}: a text has half a surrogate pair (\\ud800 to \\udfff alone); expected characters. Correct the line.", e);
+        }
     }
 
     private static JsonDocument Parse(string line, string where)

@@ -100,6 +100,9 @@ public sealed class ExperimentPlan
             string[] strange = [.. group.Tasks.Where(t => !data.Names.Contains(t))];
             if (strange.Length > 0) throw new InvalidDataException($"{config.Name}: group \"{group.Name}\" holds {strange[0]}, which is not in gym.json; the nearest is '{NearestName.Of(data.Names, strange[0])}'. Correct the name.");
         }
+        // Needed by the report only, which comes hours later: read now, so that a mistake in it is said now.
+        if (config.FineTuningScores is { } scores)
+            FineTuningScores.Read(scores, data.Names);
         return new PlanBuilder(config, data, model, split).Build();
     }
 }

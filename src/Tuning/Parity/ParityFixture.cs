@@ -2,6 +2,7 @@
 using System.Text.Json;
 using IptNative.Kernels;
 using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
 using IptNative.Model.Forward;
 
 namespace IptNative.Tuning.Parity;
@@ -19,7 +20,7 @@ internal sealed class ParityFixture
             throw new InvalidDataException($"{folder}: opening a parity fixture; {(Directory.Exists(folder) ? "found no expected.json" : "there is no such folder")}. Make one with tools/export_onnx/make_fixture.py, or name a folder such as tests/Goldens/t5v11.");
         try
         {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+            using var json = JsonDocument.Parse(JsonText.ReadFile(path));
             _expected = json.RootElement.Clone();
         }
         catch (JsonException e)
@@ -86,6 +87,13 @@ internal sealed class ParityFixture
         _expected.TryGetProperty(section, out JsonElement group) && group.ValueKind == JsonValueKind.Object && group.TryGetProperty(name, out JsonElement value) && value.ValueKind == JsonValueKind.Number
             ? value.GetDouble()
             : throw new InvalidDataException($"{Folder}/expected.json: found no number '{section}.{name}'. Make the fixture again.");
+
+    /// <summary>The largest of a nested list of expected.json, such as the distances of a trace; null where it is not there.</summary>
+    public double? Largest(string section, string name) =>
+        _expected.TryGetProperty(section, out JsonElement group) && group.ValueKind == JsonValueKind.Object && group.TryGetProperty(name, out JsonElement list)
+            && list.ValueKind == JsonValueKind.Array && list.GetArrayLength() > 0 && list.EnumerateArray().All(v => v.ValueKind == JsonValueKind.Number)
+            ? list.EnumerateArray().Max(v => v.GetDouble())
+            : null;
 
     private NumpyFile Read(string name) => Has(name) ? NumpyFile.Read(PathOf(name))
         : throw new InvalidDataException($"{Folder}: replaying a parity fixture; found no {name}.npy, expected one. Copy the fixture again, or make it again with tools/export_onnx/make_fixture.py.");

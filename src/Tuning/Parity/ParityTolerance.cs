@@ -41,13 +41,20 @@ internal readonly record struct ParityTolerance(double Relative, string Reason)
     /// <param name="config">Says how many sublayers the errors pass through.</param>
     /// <param name="weights">Stored type of the weights.</param>
     /// <returns>The bound.</returns>
-    /// <remarks>The project's own bound for float32 weights: PyTorch's float32 itself is 4e-6 away on the smallest fixture. A narrower type's rounding counts twice, once on the way up and once on the way down.</remarks>
+    /// <remarks>
+    /// The project's own bound for float32 weights: PyTorch's float32 itself is 4e-6 away on the smallest fixture. A narrower type's rounding counts twice, once on
+    /// the way up and once on the way down. Through ReLU the gradient jumps: a share of the units as large as the rounding turns on or off, and their independent parts
+    /// of the gradient add as the root of that share.
+    /// </remarks>
     public static ParityTolerance Gradient(T5Config config, DType weights)
     {
         ParityTolerance forward = Float32(config, weights);
-        return weights == DType.F32
-            ? new(2e-5, "float32 against float64, per tensor; PyTorch's own float32 differs by 4e-6")
-            : new(2e-5 + 2 * forward.Relative, $"{forward.Reason}, forward and backward");
+        if (weights == DType.F32)
+            return new(2e-5, "float32 against float64, per tensor; PyTorch's own float32 differs by 4e-6");
+        double rounded = 2 * forward.Relative;
+        return config.IsRelu
+            ? new(2e-5 + Math.Sqrt(rounded), $"{forward.Reason}; that share of ReLU's units is on in one and off in the other, each with its whole part of the gradient")
+            : new(2e-5 + rounded, $"{forward.Reason}, forward and backward");
     }
 
     /// <summary>Widens a bound where PyTorch's own float32 is further from float64 than the bound allows for: such a model amplifies rounding, whoever rounds.</summary>
@@ -61,6 +68,13 @@ internal readonly record struct ParityTolerance(double Relative, string Reason)
         double gap = ParityTable.Distance(fixture.Values($"{name}64"), fixture.Values(name));
         return 3 * gap <= Relative ? this : new(3 * gap, $"ill-conditioned: PyTorch's float32 {name} are {gap:0.0e+00} from its float64; three times that");
     }
+
+    /// <summary>Widens a bound of a path of many steps, as <see cref="NotBelow(ParityFixture, string)"/> does.</summary>
+    /// <param name="gap">How far two paths part that differ by rounding alone, over the largest number.</param>
+    /// <param name="which">Whose paths, for the reason.</param>
+    /// <returns>This bound, or three times the gap.</returns>
+    public ParityTolerance NotBelow(double gap, string which) =>
+        3 * gap <= Relative ? this : new(3 * gap, $"ill-conditioned: {which} part by {gap:0.0e+00}; three times that");
 
     // Each weight is off by half a unit of its last place at most; independent errors add as their root, eight matrices a block, and the
     // residual stream's softmax and norm amplify them by a small factor.

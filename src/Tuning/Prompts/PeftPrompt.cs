@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using IptNative.Kernels;
 using IptNative.Model.Checkpoints;
+using IptNative.Model.Config;
 
 namespace IptNative.Tuning.Prompts;
 
@@ -196,7 +197,7 @@ public static class PeftPrompt
             throw new InvalidDataException($"{path}: reading a PEFT configuration; found {bytes} bytes, expected at most {MaxConfigBytes}.");
         try
         {
-            return JsonNode.Parse(File.ReadAllBytes(path), documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) as JsonObject
+            return JsonNode.Parse(JsonText.ReadFile(path), documentOptions: new JsonDocumentOptions { AllowDuplicateProperties = false }) as JsonObject
                 ?? throw new InvalidDataException($"{path}: reading a PEFT configuration; found no JSON object.");
         }
         catch (JsonException e)

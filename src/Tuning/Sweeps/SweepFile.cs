@@ -1,5 +1,6 @@
 // A sweep's file as it is written. Deliberately not: which runs it means (SweepPlan).
 using System.Text.Json;
+using IptNative.Model.Config;
 
 namespace IptNative.Tuning.Sweeps;
 
@@ -25,7 +26,7 @@ internal sealed record SweepFile(string Run, IReadOnlyList<string> Set, IReadOnl
         string folder = Path.GetDirectoryName(Path.GetFullPath(path))!; // a full path of a file has a folder
         try
         {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path), Lenient);
+            using var json = JsonDocument.Parse(JsonText.ReadFile(path), Lenient);
             return Read(json.RootElement, path, folder);
         }
         catch (JsonException e)

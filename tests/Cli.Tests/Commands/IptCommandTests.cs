@@ -49,7 +49,7 @@ public sealed class IptCommandTests
         string folder = Out + "-budget";
         var dear = new StepCost(1, 1);
         Assert.Equal(ExitCode.Failed, Run(dear, "--out", folder, "--set", "refuse_over_budget=true"));
-        Assert.Equal(ExitCode.Failed, Run(dear, "--out", folder, "--set", "d_ii=[1]"));
+        Assert.Equal(ExitCode.Usage, Run(dear, "--out", folder, "--set", "d_ii=[1]"));
         Assert.False(File.Exists(Path.Combine(folder, "report.html")));
     }
 

@@ -90,7 +90,7 @@ public sealed class TrainCommandTests : IDisposable
     public void ThePromptMayNotBeLongerThanAllowed()
     {
         CliProgram.Run("train", WriteRun(), "--set", "prompt.length=65537").Returned(1).Says("length is 65537, expected 1 to 65536 rows");
-        CliProgram.Run("train", WriteRun(), "--set", "prompt.length=0", "--output", At("other")).Returned(1).Says("prompt.length");
+        CliProgram.Run("train", WriteRun(), "--set", "prompt.length=0", "--output", At("other")).Returned(2).Says("prompt.length");
     }
 
     [Theory]
@@ -107,7 +107,7 @@ public sealed class TrainCommandTests : IDisposable
     {
         CliProgram.Run("train").Returned(2).Says("train: no run file was given, expected one, for example examples/quickstart.json.");
         CliProgram.Run("train", At("absent.json")).Returned(1).Says("absent.json: reading a run's options; there is no such file.");
-        CliProgram.Run("train", WriteRun(), "--set", "optimizer.learnin_rate=1").Returned(1).Says("'optimizer.learnin_rate' is unknown; the nearest is 'learning_rate'.");
+        CliProgram.Run("train", WriteRun(), "--set", "optimizer.learnin_rate=1").Returned(2).Says("'optimizer.learnin_rate' is unknown; the nearest is 'learning_rate'.");
         CliProgram.Run("train", WriteRun(extra: """{ "model": "no/such/model" }""")).Returned(1).Says("no/such/model");
     }
 

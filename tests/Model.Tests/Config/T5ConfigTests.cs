@@ -82,12 +82,16 @@ public sealed class T5ConfigTests
     [InlineData("{\"d_model\":1,\"d_model\":2}", "broken JSON")]
     [InlineData("{}", "num_layers is missing")]
     [InlineData("{\"d_model\":", "broken JSON")]
+    [InlineData("{\"model_type\":\"t\u00e65\"}", "broken JSON (a text has bytes that are no UTF-8)")]
+    [InlineData("{\"d_m\u00ffdel\":1}", "broken JSON (a text has bytes that are no UTF-8)")]
+    [InlineData("{\"model_type\":\"\\ud800\"}", "half a surrogate pair")]
+    [InlineData("{\"\\udfff\":1}", "half a surrogate pair")]
     public void BrokenFilesAreRefused(string text, string reason)
     {
         string path = Path.GetTempFileName();
         try
         {
-            File.WriteAllBytes(path, Encoding.UTF8.GetBytes(text));
+            File.WriteAllBytes(path, Encoding.Latin1.GetBytes(text));
             string message = Assert.Throws<InvalidDataException>(() => T5Config.Load(path)).Message;
             Assert.StartsWith(path, message, StringComparison.Ordinal);
             Assert.Contains(reason, message, StringComparison.Ordinal);

@@ -81,6 +81,7 @@ public sealed class SpecialTokenTests
     [InlineData("""{"added_tokens_decoder": {"2000000000": {"content": "<a>"}}}""", null, "has id 2000000000")]
     [InlineData("[1]", null, "no JSON object")]
     [InlineData("{", null, "Expected JSON")]
+    [InlineData("""{"eos_token": "\ud800"}""", null, "half a surrogate pair")]
     public void AContradictoryConfigurationIsRefused(string config, int? vocabSize, string message) =>
         Assert.Contains(message, Assert.Throws<InvalidDataException>(() => LoadFolder(config, vocabSize)).Message);
 

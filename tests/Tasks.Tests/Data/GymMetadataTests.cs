@@ -25,6 +25,7 @@ public sealed class GymMetadataTests
     [Theory]
     [InlineData("[]", "expected an object with one entry per task")]
     [InlineData("{", "no JSON (")]
+    [InlineData("""{"a":{"type":"\ud800","k":1,"metric":"em"}}""", "no JSON (")]
     [InlineData("""{"a":3}""", "task \"a\": expected an object with type, k, labels and metric")]
     [InlineData("""{"a":{"k":1,"metric":"em"}}""", "task \"a\": no field \"type\"")]
     [InlineData("""{"a":{"type":"x","k":1,"metric":"em"}}""", "type is \"x\"; expected \"cls\" or \"noncls\"")]

@@ -37,6 +37,7 @@ public sealed class JsonLinesReaderTests
     [InlineData("{\"q\":1,\"c\":2,\"a\":\" \"}\n", "line 1: an answer is empty")]
     [InlineData("[1]\n", "line 1: holds a JSON array; expected an object")]
     [InlineData("{\"q\":1,\"c\":2,\"a\":3}\n{\n", "line 2: no JSON (")]
+    [InlineData("{\"q\":\"\\ud800\",\"c\":2,\"a\":3}\n", "line 1: a text has half a surrogate pair")]
     [InlineData("", "holds 0 examples")]
     public void WhatIsWrongIsNamed(string text, string message) =>
         Assert.Contains(message, Assert.Throws<InvalidDataException>(() => Read(text)).Message, StringComparison.Ordinal);

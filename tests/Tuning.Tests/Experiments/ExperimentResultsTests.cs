@@ -112,9 +112,12 @@ public sealed class ExperimentResultsTests
         foreach ((string line, string expected) in ((string, string)[])[("tste,0.5", "the nearest is 'taste'"), ("taste,80", "a score from 0 to 1"), ("taste", "expected a task, a comma"), ("taste,0.1\ntaste,0.2", "has a score already")])
         {
             File.WriteAllText(csv, line + "\n");
-            InvalidDataException e = Assert.Throws<InvalidDataException>(() => Measure(gym, config, _ => 0.4));
+            // By the plan already, not after the hours that the report needs.
+            InvalidDataException e = Assert.Throws<InvalidDataException>(() => gym.Plan(config));
             Assert.StartsWith($"{csv}, line ", e.Message, StringComparison.Ordinal);
             Assert.Contains(expected, e.Message, StringComparison.Ordinal);
         }
+        File.Delete(csv);
+        Assert.Contains("there is no such file", Assert.Throws<FileNotFoundException>(() => gym.Plan(config)).Message, StringComparison.Ordinal);
     }
 }

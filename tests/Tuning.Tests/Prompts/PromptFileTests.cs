@@ -72,6 +72,7 @@ public sealed class PromptFileTests : IDisposable
     [InlineData("""{"peft_type":"PROMPT_TUNING","num_virtual_tokens":-1}""", "num_virtual_tokens is -1")]
     [InlineData("""{"peft_type":7}""", "peft_type is 7, expected text")]
     [InlineData("""{"peft_type":""", "broken JSON")]
+    [InlineData("""{"peft_type":"\ud800"}""", "half a surrogate pair")]
     [InlineData("""{"peft_type":"LORA","peft_type":"PROMPT_TUNING"}""", "broken JSON")]
     [InlineData("""[]""", "no JSON object")]
     public void WrongConfigurationsAreRefused(string config, string reason)
