@@ -39,7 +39,7 @@ public sealed class CompletionServer : IAsyncDisposable
     {
         (_checkpoint, _device, _log) = (checkpoint, device, log);
         // Before the model: small, and most mistakes are here.
-        _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config, log);
+        _prompts = new PromptLibrary(options.Prompts, ModelName(options.Model), checkpoint.Config, options.MaxPromptRows, log);
         T5Tokenizer tokenizer = T5Tokenizer.Load(Checkpoint.FolderOf(options.Model), checkpoint.Config.VocabSize);
         _options = options = device is null ? options : DevicePlan.Fit(device, checkpoint, options, _prompts.All.Max(p => p.Prompt?.Length ?? 0), log);
         _scheduler = new Scheduler(checkpoint, options, _metrics, device);
@@ -268,7 +268,9 @@ public sealed class CompletionServer : IAsyncDisposable
 
     private Task Route(HttpContext context, string route, string path)
     {
-        switch ((context.Request.Method, route))
+        // What GET would say, without the body, which Kestrel leaves out.
+        string method = HttpMethods.IsHead(context.Request.Method) ? "GET" : context.Request.Method;
+        switch ((method, route))
         {
             case ("POST", "/v1/completions"):
                 return _draining ? throw new ApiException(503, "The server is stopping; send the request again in a moment.", code: "stopping") { RetryAfter = 5 } : _completions.Answer(context);

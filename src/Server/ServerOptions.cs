@@ -67,6 +67,9 @@ public sealed record ServerOptions
     /// <summary>Most positions of a batch, prompt, text and padding together; bounds the memory of keys and values.</summary>
     public int MaxBatchPositions { get; init; } = 16384;
 
+    /// <summary>Most rows of a prompt: what a batch's positions leave beside the longest input.</summary>
+    internal int MaxPromptRows => Math.Max(1, MaxBatchPositions - MaxSourceLength);
+
     /// <summary>Checks the numbers.</summary>
     /// <exception cref="ArgumentException">One is impossible; the message names it.</exception>
     public void Validate()

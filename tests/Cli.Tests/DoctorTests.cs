@@ -13,8 +13,8 @@ public sealed class DoctorTests
     {
         DoctorCommand.Finding[] findings = [.. DoctorCommand.Gpus(new CudaDriver(0, [], "NVIDIA's driver is not installed."), null, null, true)];
         Assert.Equal(new("CUDA driver", "not found", "NVIDIA's driver is not installed."), findings[0]);
-        Assert.Equal(new("cuBLAS", "not found", ""), findings[1]);
-        Assert.Equal(new("CUDA provider", "not found", ""), findings[2]);
+        Assert.Equal(new("cuBLAS", "not found", "For the vendor's matrix products on a GPU install cuBLAS 11, 12 or 13, the one that the driver serves (libcublas.so.12 on the loader's path)."), findings[1]);
+        Assert.Equal(new("CUDA provider", "not found", $"For --forward ort on a GPU: {CudaProviderLibrary.Advice}"), findings[2]);
         Assert.Equal(new("CUDA context", "none: nothing to share with ONNX Runtime", ""), findings[3]);
         Assert.Equal(4, findings.Length);
     }

@@ -115,6 +115,11 @@ public sealed class CompletionTests
             Assert.Equal(own, top.Max(t => (double)t.Value!));
             Assert.True(top.ContainsKey((string)logProbs["tokens"]![i]!));
         }
+        // Drawn from all tokens, beside the likeliest one: its own log probability is there as well.
+        JsonNode drawn = (await running.Complete(new JsonObject { ["model"] = "p0", ["prompt"] = Inputs[3], ["max_tokens"] = 12, ["logprobs"] = 1, ["temperature"] = 2, ["seed"] = 3 }))["choices"]![0]!["logprobs"]!;
+        Assert.Contains(drawn["top_logprobs"]!.AsArray(), t => t!.AsObject().Count == 2);
+        for (int i = 0; i < drawn["tokens"]!.AsArray().Count; i++)
+            Assert.Equal((double)drawn["token_logprobs"]![i]!, (double)drawn["top_logprobs"]![i]![(string)drawn["tokens"]![i]!]!);
         JsonNode without = (await running.Complete(new JsonObject { ["model"] = "p0", ["prompt"] = "x", ["max_tokens"] = 2, ["logprobs"] = null }))["choices"]![0]!;
         Assert.Null(without["logprobs"]);
     }

@@ -121,6 +121,41 @@ public sealed class PromptChangeTests
     }
 
     [Fact]
+    public async Task APromptThatFillsABatchByItselfIsRefused()
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1, o => o with { Editable = true, MaxBatchPositions = 60, MaxSourceLength = 50 });
+        string scratch = Path.Combine(running.Folder, ".scratch.npy");
+        Assert.Equal(HttpStatusCode.Created, (await Put("fits", 10)).Status);
+        (HttpStatusCode status, string body) = await Put("long", 11);
+        Assert.Equal(HttpStatusCode.BadRequest, status);
+        Assert.Contains("long: serving a prompt; it has 11 rows, expected at most 10", body, StringComparison.Ordinal);
+        Assert.Equal(["t5-gym-tiny", "fits", "p0"], running.Server.Names);
+
+        async Task<(HttpStatusCode Status, string Body)> Put(string name, int rows)
+        {
+            RunningServer.WritePrompt(scratch, rows, 1);
+            using var content = new ByteArrayContent(File.ReadAllBytes(scratch));
+            HttpResponseMessage answer = await running.Client.PutAsync("v1/prompts/" + name, content, TestContext.Current.CancellationToken);
+            return (answer.StatusCode, await answer.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+        }
+    }
+
+    [Fact]
+    public async Task AFolderWhoseFilesGoOneByOneStopsNothing()
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1);
+        string adapter = Path.Combine(running.Folder, "adapter");
+        WriteAside(adapter, new Prompt(new float[RunningServer.DModel], 1, RunningServer.DModel));
+        await RunningServer.Until(() => Task.FromResult(running.Server.Names.Contains("adapter")), "the adapter came");
+        // As rm -r does it, with the server looking on: the weights, the configuration, the folder.
+        foreach (string file in Directory.GetFiles(adapter).OrderByDescending(f => f, StringComparer.Ordinal))
+            File.Delete(file);
+        Directory.Delete(adapter);
+        RunningServer.WritePrompt(Path.Combine(running.Folder, "after.npy"), 1, 1);
+        await RunningServer.Until(() => Task.FromResult(running.Server.Names.SequenceEqual(["t5-gym-tiny", "after", "p0"])), "one went, one came");
+    }
+
+    [Fact]
     public async Task OthersMayNotChangePrompts()
     {
         await using RunningServer running = await RunningServer.Start(prompts: 1);

@@ -121,6 +121,9 @@ public sealed class RefusalTests
         HttpResponseMessage wrong = await running.Client.GetAsync(new Uri("v1/completions", UriKind.Relative), TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.MethodNotAllowed, wrong.StatusCode);
         Assert.Equal(["POST"], wrong.Content.Headers.Allow);
+        using var head = new HttpRequestMessage(HttpMethod.Head, new Uri("healthz", UriKind.Relative));
+        HttpResponseMessage health = await running.Client.SendAsync(head, TestContext.Current.CancellationToken);
+        Assert.Equal((HttpStatusCode.OK, 3L, 0), (health.StatusCode, health.Content.Headers.ContentLength, (await health.Content.ReadAsByteArrayAsync(TestContext.Current.CancellationToken)).Length)); // "ok\n", announced and left out
         HttpResponseMessage unknown = await running.Client.GetAsync(new Uri("v1/models/..%2F..%2Fetc%2Fpasswd", UriKind.Relative), TestContext.Current.CancellationToken);
         Assert.Equal(HttpStatusCode.NotFound, unknown.StatusCode);
     }

@@ -58,13 +58,16 @@ internal static class BenchCommand
         command.SetRun((parsed, cancel) =>
         {
             ComputeType products = ComputeOption.Read(parsed, compute);
+            ForwardEngine? engine = Word<ForwardEngine>(parsed.GetValue(forward)!);
             using ComputeDevice used = device.Open(parsed, parsed.GetValue(threads), products);
+            if (used is CpuDevice)
+                ForwardOption.Require(engine, products);
             StepBenchmarkResult result = StepBenchmark.Run(
                 new StepBenchmarkOptions
                 {
                     Shape = parsed.GetValue(shape)!,
                     Activations = Word<Activations>(parsed.GetValue(activations)!),
-                    Forward = Word<ForwardEngine>(parsed.GetValue(forward)!),
+                    Forward = engine,
                     Weights = Word<WeightResidence>(parsed.GetValue(weights)!),
                     MemoryBudget = budget.Of(parsed),
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.

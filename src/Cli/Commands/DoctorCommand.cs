@@ -124,9 +124,9 @@ internal static class DoctorCommand
                 gpu.HasTensorCores ? "" : "No bf16 and tf32 tensor cores (they need compute capability 8.0): matrix products run in f32 on ordinary cores.");
         }
         yield return new("cuBLAS", cublas is null ? "not found" : $"{cublas.Version} ({cublas.Name})",
-            cublas is not null || !any ? "" : "Matrix products run on our own kernels. For the vendor's install cuBLAS 11, 12 or 13, the one that the driver serves (libcublas.so.12 on the loader's path).");
+            cublas is not null ? "" : (any ? "Matrix products run on our own kernels. For the vendor's install" : "For the vendor's matrix products on a GPU install") + " cuBLAS 11, 12 or 13, the one that the driver serves (libcublas.so.12 on the loader's path).");
         yield return new("CUDA provider", provider is null ? "not found" : $"{provider.Path}{(provider.CudaMajor > 0 ? $", for CUDA {provider.CudaMajor}" : "")}",
-            providerProblem.Length > 0 ? providerProblem : !any ? "" : provider is null ? $"ONNX Runtime computes on the CPU. {CudaProviderLibrary.Advice}" : provider.Problem(driver));
+            providerProblem.Length > 0 ? providerProblem : provider is null ? (any ? "ONNX Runtime computes on the CPU. " : "For --forward ort on a GPU: ") + CudaProviderLibrary.Advice : any ? provider.Problem(driver) : "");
         // Nothing is opened here: what a device does when it is, and whether it works on this machine, is --sharing's to show.
         bool own = Environment.GetEnvironmentVariable(CudaPlacement.Variable) == "own";
         yield return new("CUDA context", !any ? "none: nothing to share with ONNX Runtime"

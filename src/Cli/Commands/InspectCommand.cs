@@ -77,7 +77,7 @@ internal static class InspectCommand
                 output.WriteLine($"{row.Index,4}  length {row.Norm,7:0.000}{drift}  {string.Join("  ", row.Neighbours.Select(n => $"{n.Piece} {n.Cosine:0.00}"))}");
             }
             output.WriteLine($"mean length {found.Rows.Average(r => r.Norm):0.000}, of a piece {found.VocabularyNorm:0.000}");
-            output.WriteLine($"neighbours' tightness {found.Tightness:0.000}, of random vectors {found.RandomTightness:0.000} ± {found.RandomDeviation:0.000} ({found.Excess:+0.0;-0.0} deviations)");
+            output.WriteLine($"neighbours' tightness {found.Tightness:0.000}, of random vectors {found.RandomTightness:0.000} ± {found.RandomDeviation:0.000} ({Signed.Text(found.Excess, 1)} deviations)");
             output.WriteLine($"{found.SharedNearest:P0} of the rows share their nearest piece with another; {found.DistinctNeighbours} different pieces among all neighbours");
             foreach (LabelPersistence label in found.Labels)
             {

@@ -79,7 +79,7 @@ internal static class ParityCommand
             output.WriteLine($"prompt gradients on {checkpoint}: the format's kernels against float32 on its expanded weights, then against the original weights");
             output.WriteLine($"{"format",-8}{"weights",12}{"to expanded",14}{"tolerance",11}        {"cosine",10}{"rel. error",12}{"loss",10}");
             foreach (FormatDistance row in rows)
-                output.WriteLine($"{row.Format,-8}{Tuning.Memory.ByteSize.Text(row.WeightBytes),12}{row.ToExpanded,14:0.0e+00}{FormatDistance.Tolerance,11:0.0e+00}  {(row.Passed ? "ok" : "FAILED"),-6}{row.Cosine,10:0.00000}{row.RelativeError,12:0.00000}{row.LossDifference,10:+0.00000;-0.00000}");
+                output.WriteLine($"{row.Format,-8}{Tuning.Memory.ByteSize.Text(row.WeightBytes),12}{row.ToExpanded,14:0.0e+00}{FormatDistance.Tolerance,11:0.0e+00}  {(row.Passed ? "ok" : "FAILED"),-6}{row.Cosine,10:0.00000}{row.RelativeError,12:0.00000}{Signed.Text(row.LossDifference, 5),10}");
         }
         return rows.All(r => r.Passed) ? ExitCode.Done : ExitCode.Failed;
     }

@@ -57,11 +57,16 @@ internal static class PlanCommand
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(table))
             {
+                if (new Option[] { model, shape, dtype, compute, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, memory, speed, asJson }.FirstOrDefault(o => parsed.GetResult(o) is { Implicit: false }) is { } other)
+                    throw new UsageException($"plan: found --table with {other.Name}, expected --table alone or with --threads: its rows and columns are fixed.");
                 WriteShapes(output, threads.Of(parsed));
                 return ExitCode.Done;
             }
             if ((parsed.GetValue(model) is null) == (parsed.GetValue(shape) is null))
                 throw new UsageException("plan: expected either --model DIR or --shape NAME.");
+            if (parsed.GetValue(model) is not null && parsed.GetResult(dtype) is { Implicit: false })
+                throw new UsageException("plan: found --dtype with --model, expected one of them: a model's weights have formats of their own. 'export --dtype' writes it in another one.");
+            ComputeType products = Enum.Parse<ComputeType>(parsed.GetValue(compute)!, ignoreCase: true); // Checked by the option.
             (string? gpu, long? room, string where) = Gpu(parsed, device, memory, budget);
             bool onDevice = gpu is not null;
             if (parsed.GetValue(speed) is { } ceiling && (!onDevice || !(ceiling > 0 && double.IsFinite(ceiling))))
@@ -76,6 +81,8 @@ internal static class PlanCommand
                 residence = WeightResidence.Resident;
             if (onDevice && engine == ForwardEngine.Ort && stored.IsQuantised)
                 throw new UsageException($"plan: found --forward ort with {stored.Formats} on {gpu}, expected f32, bf16 or f16 weights: ONNX Runtime would widen the codes. Choose --forward native, or --dtype bf16.");
+            if (!onDevice)
+                ForwardOption.Require(engine, products);
             if (inside != DType.F32 || parsed.GetValue(spill) || residence == WeightResidence.Streamed)
             {
                 if (engine == ForwardEngine.Ort)
@@ -99,7 +106,7 @@ internal static class PlanCommand
                 PromptRows = Positive(parsed, prompt),
                 Threads = threads.Of(parsed) is > 0 and var given ? given : Environment.ProcessorCount,
                 Device = gpu,
-                Compute = Enum.Parse<ComputeType>(parsed.GetValue(compute)!, ignoreCase: true), // Checked by the option.
+                Compute = products,
             };
             long? limit = room ?? budget.Of(parsed);
             MemoryPlan plan = limit is not { } most ? MemoryPlan.Of(request)

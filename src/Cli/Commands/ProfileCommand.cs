@@ -51,15 +51,20 @@ internal static class ProfileCommand
             string? package = parsed.GetValue(model);
             if (package is not null && parsed.GetValue(shape) is not null)
                 throw new UsageException("profile: found --model and --shape, expected one of them: a model has its own shape.");
+            if (package is not null && parsed.GetResult(dtype) is { Implicit: false })
+                throw new UsageException("profile: found --dtype with --model, expected one of them: a model's weights have formats of their own. 'export --dtype' writes it in another one.");
+            ForwardEngine engine = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true);
             ComputeType precision = ComputeOption.Read(parsed, compute);
             using ComputeDevice used = device.Open(parsed, threads.Of(parsed), precision);
+            if (used is CpuDevice)
+                ForwardOption.Require(engine, precision);
             ProfileResult result = ProfileRunner.Run(
                 new StepBenchmarkOptions
                 {
                     Shape = parsed.GetValue(shape) ?? defaults.Shape,
                     DType = WeightFormats.Parse(parsed.GetValue(dtype)!)!.Value, // Checked by the option.
                     Compute = precision,
-                    Forward = Enum.Parse<ForwardEngine>(parsed.GetValue(forward)!, ignoreCase: true),
+                    Forward = engine,
                     Activations = Enum.Parse<Activations>(parsed.GetValue(activations)!, ignoreCase: true),
                     Lengths = Enum.Parse<SourceLengths>(parsed.GetValue(lengths)!, ignoreCase: true),
                     Batch = parsed.GetValue(batch),

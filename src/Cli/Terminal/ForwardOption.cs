@@ -19,8 +19,16 @@ internal static class ForwardOption
     public static ForwardEngine? Read(ParseResult parsed, Option<string> option, ComputeType compute)
     {
         string word = parsed.GetValue(option)!;
-        if (word == "ort" && compute == ComputeType.BF16)
+        ForwardEngine? engine = word == "auto" ? null : Enum.Parse<ForwardEngine>(word, ignoreCase: true);
+        Require(engine, compute);
+        return engine;
+    }
+
+    /// <summary>Refuses bf16 products of ONNX Runtime, which would be float32 ones under another name.</summary>
+    /// <exception cref="UsageException">They were asked for.</exception>
+    public static void Require(ForwardEngine? engine, ComputeType compute)
+    {
+        if (engine == ForwardEngine.Ort && compute == ComputeType.BF16)
             throw new UsageException("--forward ort --compute bf16: ONNX Runtime has no bf16 products on a CPU. Choose --forward native, or --compute f32.");
-        return word == "auto" ? null : Enum.Parse<ForwardEngine>(word, ignoreCase: true);
     }
 }

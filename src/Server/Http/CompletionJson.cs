@@ -99,6 +99,10 @@ internal static class CompletionJson
             // Two pieces may be spelled alike; the likelier one comes first and keeps the key.
             foreach (IGrouping<string, Model.Decoding.TokenLogProb> same in token.Top.GroupBy(t => Piece(t.Id)))
                 json.WriteNumber(same.Key, same.First().LogProb);
+            // As OpenAI's: the token that was taken is there, whether it is one of the likeliest or not.
+            string own = Piece(token.Id);
+            if (!token.Top.Any(t => Piece(t.Id) == own))
+                json.WriteNumber(own, token.LogProb);
             json.WriteEndObject();
         }
         json.WriteEndArray();

@@ -47,7 +47,7 @@ internal sealed record CompletionRequest
         catch (InvalidOperationException)
         {
             // A lone surrogate escape: valid JSON, no text.
-            throw new ApiException(400, "The body has a text with half a surrogate pair (\\ud800 to \\udfff alone), expected characters.");
+            throw new ApiException(400, "The body has a text that is not UTF-8, or half a surrogate pair (\\ud800 to \\udfff alone), expected characters.");
         }
     }
 

@@ -5,14 +5,14 @@ internal static class Routes
 {
     private static readonly Dictionary<string, string> Methods = new(StringComparer.Ordinal)
     {
-        ["/"] = "GET",
-        ["/page.css"] = "GET",
-        ["/page.js"] = "GET",
-        ["/healthz"] = "GET",
-        ["/metrics"] = "GET",
+        ["/"] = "GET, HEAD",
+        ["/page.css"] = "GET, HEAD",
+        ["/page.js"] = "GET, HEAD",
+        ["/healthz"] = "GET, HEAD",
+        ["/metrics"] = "GET, HEAD",
         ["/v1/completions"] = "POST",
-        ["/v1/models"] = "GET",
-        ["/v1/models/{name}"] = "GET, DELETE",
+        ["/v1/models"] = "GET, HEAD",
+        ["/v1/models/{name}"] = "GET, HEAD, DELETE",
         ["/v1/prompts/{name}"] = "PUT, DELETE",
     };
 

@@ -29,6 +29,7 @@ internal sealed class PromptLibrary
 
     private readonly string? _folder;
     private readonly T5Config _config;
+    private readonly int _mostRows;
     private readonly ServedPrompt _bare;
     private readonly Action<string> _log;
     private readonly Lock _changes = new();
@@ -37,11 +38,16 @@ internal sealed class PromptLibrary
     private FrozenDictionary<string, ServedPrompt> _prompts;
 
     /// <summary>Reads the folder; every entry has to be in order.</summary>
+    /// <param name="folder">Where the prompts are; null for none.</param>
+    /// <param name="bareName">What the model without a prompt is called.</param>
+    /// <param name="config">The model.</param>
+    /// <param name="mostRows">Longest prompt. Attention takes the square of it, and all other texts wait meanwhile.</param>
+    /// <param name="log">Told of entries in disorder.</param>
     /// <exception cref="InvalidDataException">An entry is no prompt of this model, or two have one name.</exception>
     /// <exception cref="IOException">The folder or an entry cannot be read.</exception>
-    public PromptLibrary(string? folder, string bareName, T5Config config, Action<string> log)
+    public PromptLibrary(string? folder, string bareName, T5Config config, int mostRows, Action<string> log)
     {
-        (_folder, _config, _log) = (folder, config, log);
+        (_folder, _config, _mostRows, _log) = (folder, config, mostRows, log);
         _bare = new ServedPrompt(bareName, "", null, DateTimeOffset.UnixEpoch);
         _prompts = new Dictionary<string, ServedPrompt> { [bareName] = _bare }.ToFrozenDictionary(StringComparer.Ordinal);
         if (folder is not null && !Directory.Exists(folder))
@@ -85,7 +91,7 @@ internal sealed class PromptLibrary
             {
                 File.WriteAllBytes(temporary, content);
                 Prompt prompt = PromptFile.Read(temporary);
-                prompt.RequireModel(_config, name);
+                RequireUsable(prompt, name);
                 File.Move(temporary, path);
                 var added = new ServedPrompt(name, path, prompt, Written(path));
                 _stamps[name] = StampOf(path);
@@ -154,7 +160,7 @@ internal sealed class PromptLibrary
                     }
                     _stamps[name] = stamp;
                     Prompt prompt = PromptFile.Read(path);
-                    prompt.RequireModel(_config, path);
+                    RequireUsable(prompt, path);
                     kept.Add(name, new ServedPrompt(name, path, prompt, Written(path)));
                     _complaints.RemoveWhere(c => c.Contains(path, StringComparison.Ordinal));
                     changed = true;
@@ -171,6 +177,13 @@ internal sealed class PromptLibrary
         }
     }
 
+    private void RequireUsable(Prompt prompt, string name)
+    {
+        prompt.RequireModel(_config, name);
+        if (prompt.Length > _mostRows)
+            throw new InvalidDataException($"{name}: serving a prompt; it has {prompt.Length} rows, expected at most {_mostRows}, the positions of a batch less those of the longest input. Take a shorter prompt.");
+    }
+
     private IEnumerable<PromptEntry> Entries() => _folder is null || !Directory.Exists(_folder) ? [] : PromptFolder.Entries(_folder);
 
     private static Stamp StampOf(string path)
@@ -179,6 +192,9 @@ internal sealed class PromptLibrary
         if (!File.Exists(path) && PromptSetFile.Split(path) is { } part)
             path = part.Path;
         FileInfo[] files = Directory.Exists(path) ? new DirectoryInfo(path).GetFiles("*_*") : [new FileInfo(path)];
+        // A folder that is being deleted: its files go first.
+        if (files.Length == 0)
+            throw new FileNotFoundException($"{path}: reading a prompt; the folder is empty now, expected an adapter's files. Copy it again, or remove the folder.", path);
         return new Stamp(address, files.Max(f => f.LastWriteTimeUtc), files.Sum(f => f.Length));
     }
 

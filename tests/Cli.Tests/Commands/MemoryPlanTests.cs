@@ -59,6 +59,10 @@ public sealed class MemoryPlanTests
         CliProgram.Run("bench", "step", "--shape", "xxl", "--dtype", "int4", "--weights", "mapped", "--memory-budget", "3GB", "--batch", "1").Returned(1).Says("Smallest change that fits: --weights streamed (");
         CliProgram.Run("plan", "--shape", "base", "--memory-budget", "40MB").Returned(1).Says("Smallest change that fits: --memory-budget ");
         CliProgram.Run("plan", "--shape", "base", "--memory-budget", "much").Returned(2).Says("--memory-budget is 'much', expected a number and a unit");
+        CliProgram.Run("plan", "--table", "--json").Returned(2).Says("plan: found --table with --json, expected --table alone");
+        CliProgram.Run("plan", "--model", CliProgram.Model, "--dtype", "int8").Returned(2).Says("plan: found --dtype with --model, expected one of them");
+        CliProgram.Run("plan", "--shape", "base", "--forward", "ort", "--compute", "bf16").Returned(2).Says("ONNX Runtime has no bf16 products on a CPU");
+        CliProgram.Run("bench", "step", "--shape", "small", "--forward", "ort", "--compute", "bf16").Returned(2).Says("ONNX Runtime has no bf16 products on a CPU");
         CliProgram.Run("plan").Returned(2).Says("either --model DIR or --shape NAME");
     }
 

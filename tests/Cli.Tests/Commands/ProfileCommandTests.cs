@@ -44,6 +44,8 @@ public sealed class ProfileCommandTests
     public void BadInputIsSaid()
     {
         CliProgram.Run("profile", "--model", CliProgram.Model, "--shape", "base").Returned(2).Says("profile: found --model and --shape, expected one of them");
+        CliProgram.Run("profile", "--model", CliProgram.Model, "--dtype", "int8").Returned(2).Says("profile: found --dtype with --model, expected one of them");
+        CliProgram.Run("profile", "--model", CliProgram.Model, "--forward", "ort", "--compute", "bf16").Returned(2).Says("ONNX Runtime has no bf16 products on a CPU");
         CliProgram.Run("profile", "--model", CliProgram.Model, "--batch", "0").Returned(1).Says("profile: found batch 0, expected 1 or more");
         CliProgram.Run("profile", "--device", "gpu").Returned(2).Says("--device: found 'gpu', expected auto|cpu|cuda[:n]");
         CliProgram.Run("profile", "--model", Path.Combine(CliProgram.Root, "no", "such")).Returned(1).Says("such");
