@@ -168,6 +168,7 @@ public sealed class CompletionServer : IAsyncDisposable
             limits.MaxRequestBodySize = _options.MaxBodyBytes;
             limits.MaxConcurrentConnections = _options.MaxConnections;
             limits.RequestHeadersTimeout = _options.Patience;
+            limits.KeepAliveTimeout = _options.Silence;
             limits.MinRequestBodyDataRate = new MinDataRate(bytesPerSecond: 240, gracePeriod: _options.Patience);
             limits.MinResponseDataRate = new MinDataRate(bytesPerSecond: 240, gracePeriod: _options.Patience);
             kestrel.Listen(_options.Address, _options.Port);

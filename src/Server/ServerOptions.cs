@@ -61,6 +61,9 @@ public sealed record ServerOptions
     /// <summary>How long a client may take to send the head of a request, and may fall short of 240 bytes a second in its body.</summary>
     public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>How long a connection may say nothing, before its first request and between two: silent ones count among the open ones.</summary>
+    public TimeSpan Silence { get; init; } = TimeSpan.FromSeconds(30);
+
     /// <summary>How often the folder of prompts is looked at.</summary>
     public TimeSpan RescanEvery { get; init; } = TimeSpan.FromSeconds(1);
 

@@ -39,7 +39,10 @@ public sealed class ClientLibraryTests
             }
             Assert.Equal(choices.Select(c => (string?)c!["text"]), streamed);
             Assert.Equal(told["whole"]!["usage"]!.ToJsonString(), usage!.ToJsonString());
-            Assert.Equal(2, choices[0]!["logprobs"]!["top_logprobs"]![0]!.AsObject().Count);
+            // The two likeliest, and the token that was drawn where it is neither.
+            JsonObject top = choices[0]!["logprobs"]!["top_logprobs"]![0]!.AsObject();
+            Assert.InRange(top.Count, 2, 3);
+            Assert.True(top.ContainsKey((string)choices[0]!["logprobs"]!["tokens"]![0]!));
             JsonArray errors = told["errors"]!.AsArray();
             Assert.Equal(("NotFoundError", 404, "model_not_found"), ((string?)errors[0]!["kind"], (int)errors[0]!["status"]!, (string?)errors[0]!["code"]));
             Assert.Equal(("BadRequestError", 400, "max_tokens"), ((string?)errors[1]!["kind"], (int)errors[1]!["status"]!, (string?)errors[1]!["param"]));

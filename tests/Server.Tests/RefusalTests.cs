@@ -106,6 +106,15 @@ public sealed class RefusalTests
         }
     }
 
+    [Fact]
+    public async Task ASilentConnectionMakesRoom()
+    {
+        await using RunningServer running = await RunningServer.Start(prompts: 1, o => o with { Silence = TimeSpan.FromMilliseconds(300) });
+        using var silent = new TcpClient();
+        await silent.ConnectAsync(IPAddress.Loopback, running.Server.Address.Port, TestContext.Current.CancellationToken);
+        Assert.Equal(0, await silent.GetStream().ReadAsync(new byte[1], TestContext.Current.CancellationToken)); // closed by the server
+    }
+
     private static async Task<int> Refused(RunningServer running, int status)
     {
         string text = await running.Client.GetStringAsync(new Uri("metrics", UriKind.Relative));
