@@ -1,5 +1,6 @@
 // Where parity's tolerances come from. One formula, so that no quantity has a number of its own.
 using IptNative.Kernels;
+using IptNative.Kernels.Devices;
 using IptNative.Model.Config;
 
 namespace IptNative.Tuning.Parity;
@@ -9,6 +10,9 @@ namespace IptNative.Tuning.Parity;
 /// <param name="Reason">Printed beside it.</param>
 internal readonly record struct ParityTolerance(double Relative, string Reason)
 {
+    /// <summary>Paths that are tried where rounding drives one away: how far depends on where it was pushed, so the furthest of four.</summary>
+    public const int Shakes = 4;
+
     // Rounding unit of binary32.
     private const double Eps32 = 1.0 / (1 << 24);
 
@@ -75,6 +79,23 @@ internal readonly record struct ParityTolerance(double Relative, string Reason)
     /// <returns>This bound, or three times the gap.</returns>
     public ParityTolerance NotBelow(double gap, string which) =>
         3 * gap <= Relative ? this : new(3 * gap, $"ill-conditioned: {which} part by {gap:0.0e+00}; three times that");
+
+    /// <summary>How far PyTorch's float32 gradient is from its float64, over the largest number; on the smallest fixture 4e-6.</summary>
+    public static double GradientRounding(ParityFixture fixture) =>
+        fixture.Has("grad_prompt64") && fixture.Has("grad_prompt") ? ParityTable.Distance(fixture.Values("grad_prompt64"), fixture.Values("grad_prompt")) : 4e-6;
+
+    /// <summary>Puts each number off by up to a share of the largest: what another float32 implementation's rounding does.</summary>
+    /// <param name="gradient">f32, changed in place.</param>
+    /// <param name="rounding">See <see cref="GradientRounding"/>.</param>
+    /// <param name="random">Where the numbers come from.</param>
+    public static void Shake(Tensor gradient, double rounding, ref SplitMix64 random)
+    {
+        float[] values = gradient.ToArray<float>();
+        double size = rounding * values.Max(MathF.Abs);
+        for (int i = 0; i < values.Length; i++)
+            values[i] += (float)(size * (2 * random.NextDouble() - 1));
+        gradient.CopyFrom<float>(values);
+    }
 
     // Each weight is off by half a unit of its last place at most; independent errors add as their root, eight matrices a block, and the
     // residual stream's softmax and norm amplify them by a small factor.

@@ -18,15 +18,11 @@ internal sealed class SubspaceParity(ParityFixture fixture, Checkpoint checkpoin
     private const double MsfRate = 1e-3;
     private const double MsfMaxNorm = 0.1;
 
-    // A path's distance from its neighbours varies with where they were pushed: the furthest of four.
-    private const int Shakes = 4;
-
     private readonly DType _weights = checkpoint[T5Parameters.Shared].DType;
     private readonly ParityTolerance _float = ParityTolerance.Float32(checkpoint.Config, checkpoint[T5Parameters.Shared].DType);
     private readonly ParityTolerance _gradient = ParityTolerance.Gradient(checkpoint.Config, checkpoint[T5Parameters.Shared].DType);
 
-    // How far PyTorch's float32 gradient is from its float64; on the smallest fixture 4e-6.
-    private readonly double _rounding = fixture.Has("grad_prompt64") && fixture.Has("grad_prompt") ? ParityTable.Distance(fixture.Values("grad_prompt64"), fixture.Values("grad_prompt")) : 4e-6;
+    private readonly double _rounding = ParityTolerance.GradientRounding(fixture);
 
     public void All()
     {
@@ -96,7 +92,7 @@ internal sealed class SubspaceParity(ParityFixture fixture, Checkpoint checkpoin
         var tolerance = new ParityTolerance(2e-4, $"{steps} steps on our own in float32");
         // From step to step the norm moves by up to a half of itself where the losses move by some hundredths: it magnifies the same difference as much more.
         var steep = new ParityTolerance(1e-2, $"{steps} steps on our own in float32, at a gradient that turns by half of itself in a step");
-        var shaken = new Lazy<MsfTrace[]>(() => [.. Enumerable.Range(1, Shakes).Select(seed => Replay(start, rows, steps, seed))]);
+        var shaken = new Lazy<MsfTrace[]>(() => [.. Enumerable.Range(1, ParityTolerance.Shakes).Select(seed => Replay(start, rows, steps, seed))]);
         for (int c = 0; c < columns.Length; c++)
         {
             int column = c;
@@ -127,11 +123,7 @@ internal sealed class SubspaceParity(ParityFixture fixture, Checkpoint checkpoin
         void Shaken(Tensor prompts, int count, Tensor dPrompts, Span<double> losses)
         {
             examples.Run(prompts, count, dPrompts, losses);
-            float[] values = dPrompts.ToArray<float>();
-            float size = (float)(_rounding * ParityTable.MaxAbs(Wide(values)));
-            for (int i = 0; i < values.Length; i++)
-                values[i] += size * (float)(2 * random.NextDouble() - 1);
-            dPrompts.CopyFrom<float>(values);
+            ParityTolerance.Shake(dPrompts, _rounding, ref random);
         }
     }
 
