@@ -55,7 +55,7 @@ public sealed class TokenizerJsonTests
     [InlineData("""{"model":{"type":"Unigram","unk_id":0,"vocab":[["a",0],["b"]]}}""", "piece 1 has 1 values")]
     [InlineData("""{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["b",1e300]]}}""", "a finite number")]
     [InlineData("""{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["b",1],["b",2]]}}""", "both id 1 and id 2")]
-    [InlineData("""{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["\ud800",1]]}}""", "wrong kind")]
+    [InlineData("""{"model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["\ud800",1]]}}""", "half a surrogate pair")]
     [InlineData("""{"version":"1.0"}""", "missing or of the wrong kind")]
     [InlineData("""{"model":""", "Expected JSON")]
     public void AModelThatIsNotATFivesIsRefused(string json, string message) =>
