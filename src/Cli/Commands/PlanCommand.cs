@@ -57,7 +57,7 @@ internal static class PlanCommand
             using TextWriter output = StandardOutput.Open();
             if (parsed.GetValue(table))
             {
-                if (new Option[] { model, shape, dtype, compute, activations, tape, spill, weights, forward, batch, prompt, source, target, budget, device, memory, speed, asJson }.FirstOrDefault(o => parsed.GetResult(o) is { Implicit: false }) is { } other)
+                if (parsed.CommandResult.Command.Options.FirstOrDefault(o => o != table && o != threads && parsed.GetResult(o) is { Implicit: false }) is { } other)
                     throw new UsageException($"plan: found --table with {other.Name}, expected --table alone or with --threads: its rows and columns are fixed.");
                 WriteShapes(output, threads.Of(parsed));
                 return ExitCode.Done;

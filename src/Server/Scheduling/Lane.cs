@@ -97,6 +97,9 @@ internal sealed class Lane : IDisposable
                 if (turn.Joining.Count > 0)
                     Join(generation, turn.Joining);
                 int rows = generation.Rows;
+                // There was no memory for those that came.
+                if (rows == 0)
+                    continue;
                 generation.Step();
                 _metrics.Stepped(rows);
                 if (generation.Rows < rows)
